@@ -1,0 +1,161 @@
+"""Instance files, and where the files that ship with the package lie.
+
+An instance file (`instances/btc.toml`) describes one recording: the defaults of
+`mexcflow run --symbol BTC_USDT`. Flags win over it. An unknown key or a value of the wrong type is
+an error that names the file, the key and what would be right.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mexcflow.errors import Misuse
+
+DEFAULT_DATABASE = "./data"
+DATABASE_VARIABLE = "MEXCFLOW_DATABASE"
+CONFIG_VARIABLE = "MEXCFLOW_CONFIG"
+TABLE_NAME = re.compile(r"[a-z0-9_]{1,64}")
+VIEW_SUFFIXES = ("_ticker", "_deals", "_depth", "_candles_1m")
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One recording: which stream of which exchange goes into which table, and how.
+
+    Intervals are in seconds. `proxy` is a URL (`http://user:password@host:port`, `socks5://...`,
+    `socks5h://...`), `endpoint` replaces the exchange's own websocket URL, `database` is a folder or
+    a URL. `source` is the file it was read from, for error messages.
+    """
+
+    symbol: str
+    exchange: str = "mexc"
+    table: str = ""
+    channels: tuple[str, ...] = ("ticker", "deal", "depth")
+    proxy: str = ""
+    endpoint: str = ""
+    database: str = ""
+    flush_interval: float = 1.0
+    stats_interval: float = 15.0
+    ping_interval: float = 15.0
+    max_errors: int = 100
+    source: str = ""
+
+    def checked(self) -> "Instance":
+        """Return this instance with its table's name filled in, or raise `Misuse` for a bad value."""
+        where = self.source or "--symbol"
+        if not self.symbol.strip():
+            raise Misuse(f"{where}: the symbol is empty", hint="Write it as the exchange does: BTC_USDT")
+        if self.flush_interval < 0 or self.stats_interval <= 0 or self.ping_interval <= 0:
+            raise Misuse(f"{where}: intervals are seconds above 0 (flush_interval may be 0)")
+        if self.max_errors < 0:
+            raise Misuse(f"{where}: max_errors is {self.max_errors}", hint="It counts errors: 0 or more")
+        table = self.table or default_table(self.symbol)
+        check_table_name(table, where=where)
+        return msgspec.structs.replace(self, table=table)
+
+
+def default_table(symbol: str) -> str:
+    """Return the table of a symbol: `btc` for BTC_USDT, `btc_usd` for BTC_USD."""
+    lower = symbol.lower()
+    return lower.removesuffix("_usdt")
+
+
+def check_table_name(table: str, *, where: str) -> None:
+    """Raise `Misuse` unless `table` can be a string table with its views beside it."""
+    if not TABLE_NAME.fullmatch(table):
+        raise Misuse(
+            f"{where}: {table!r} cannot be a table's name",
+            hint="Give one with --table: small letters, digits and _, at most 64",
+        )
+    if table.endswith(VIEW_SUFFIXES):
+        raise Misuse(
+            f"{where}: the table's name {table!r} is reserved for a view",
+            hint=f"A name may not end in {', '.join(VIEW_SUFFIXES)}; give another with --table",
+        )
+
+
+def load_instance(path: Path) -> Instance:
+    """Read one instance file; every error names the file and the key."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misuse(f"{path}: cannot be read: {error}", hint="Is it a TOML file you may read?") from error
+    except tomllib.TOMLDecodeError as error:
+        raise Misuse(f"{path}: not TOML: {error}", hint='A line looks like: symbol = "BTC_USDT"') from error
+    allowed = [field for field in Instance.__struct_fields__ if field != "source"]
+    for key in raw:
+        if key not in allowed:
+            raise Misuse(f"{path}: unknown key {key!r}", hint=_suggest(key, allowed))
+    return _convert({**raw, "source": str(path)}).checked()
+
+
+def _convert(raw: dict[str, Any]) -> Instance:
+    try:
+        return msgspec.convert(raw, Instance)
+    except msgspec.ValidationError as error:
+        # msgspec writes "Expected `str`, got `int` - at `$.symbol`": the path is the key
+        what, _, key = str(error).partition(" - at `$.")
+        named = f"key {key.rstrip('`')!r}: {what}" if key else what
+        raise Misuse(f"{raw['source']}: {named}", hint="See instances/btc.toml for an example") from error
+
+
+def _suggest(key: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(key, allowed, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known keys: {', '.join(allowed)}"
+
+
+def load_instances(config: Path) -> list[Instance]:
+    """Read every instance file of a folder (or the one file `config` is), in the order of their names."""
+    if config.is_file():
+        return [load_instance(config)]
+    if not config.is_dir():
+        raise Misuse(f"{config}: no such folder of instance files", hint="Give one with --config")
+    return [load_instance(path) for path in sorted(config.glob("*.toml"))]
+
+
+def find_instance(config: Path, exchange: str, symbol: str) -> Instance | None:
+    """Return the instance of this stream, or None when no file describes it.
+
+    All files are read, so that a broken one is not passed over in silence.
+    """
+    found = [one for one in load_instances(config) if (one.exchange, one.symbol) == (exchange, symbol)]
+    if len(found) > 1:
+        files = ", ".join(one.source for one in found)
+        raise Misuse(f"{symbol} of {exchange} is described twice: {files}", hint="Keep one of them")
+    return found[0] if found else None
+
+
+def config_folder(given: Path | None) -> Path:
+    """Return where instance files are: what was given, else `./instances`, else those that ship."""
+    if given is not None:
+        return given
+    from_environment = os.environ.get(CONFIG_VARIABLE)
+    if from_environment:
+        return Path(from_environment)
+    here = Path("instances")
+    return here if here.is_dir() else shipped("instances")
+
+
+def database_location(given: str | None, instance: Instance | None = None) -> str:
+    """Return the folder or URL of the database: flag, environment, instance file, `./data`."""
+    return (
+        given
+        or os.environ.get(DATABASE_VARIABLE)
+        or (instance.database if instance else "")
+        or DEFAULT_DATABASE
+    )
+
+
+def shipped(name: str) -> Path:
+    """Return a folder that ships with the package ('sql', 'instances'): in a wheel or in a checkout."""
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "_shipped" / name, package.parent / name):
+        if candidate.is_dir():
+            return candidate
+    raise Misuse(f"the folder {name!r} that ships with mexcflow is missing", hint="Install it again")

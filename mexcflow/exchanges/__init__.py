@@ -1,0 +1,1 @@
+"""Exchanges: pure files, bytes in, one reading out; no I/O."""

@@ -1,0 +1,1 @@
+"""Exchanges on localhost that speak the real protocol, with faults on request."""

@@ -1,0 +1,1 @@
+"""The only place that knows ClickHouse: client, schema, the embedded folder, sizes."""
