@@ -38,14 +38,15 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     """What one frame turned out to be.
 
     `channel` is in our words ('ticker', 'deal', 'depth') and set for DATA, SKIPPED and ACK.
-    `rows` is set for DATA. `text` is the exchange's own text for ERROR and the reason for
-    DEAD_LETTER.
+    `rows` is set for DATA, dead letters included. `text` is the exchange's own text for ERROR and the
+    reason for DEAD_LETTER. `permanent` marks an ERROR that would come again: an unknown contract.
     """
 
     kind: Kind
     channel: str = ""
     rows: tuple[Row, ...] = ()
     text: str = ""
+    permanent: bool = False
 
 
 class Undecodable(ValueError):

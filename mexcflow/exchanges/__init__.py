@@ -1,1 +1,40 @@
-"""Exchanges: pure files, bytes in, one reading out; no I/O."""
+"""Exchanges: pure files, bytes in, one reading out; no I/O. This is the registry, a line an exchange."""
+
+import difflib
+
+from mexcflow.errors import Misuse
+from mexcflow.exchanges.exchange import Exchange
+from mexcflow.exchanges.mexc import Mexc
+
+REGISTRY: dict[str, type[Exchange]] = {
+    Mexc.name: Mexc,
+}
+
+__all__ = ["Exchange", "REGISTRY", "check_channels", "find_exchange"]
+
+
+def find_exchange(name: str, *, where: str) -> type[Exchange]:
+    """Return the exchange of that name; `Misuse`, which names the known ones, when there is none."""
+    if name not in REGISTRY:
+        raise Misuse(f"{where}: there is no exchange {name!r}", hint=_known(name, tuple(REGISTRY)))
+    return REGISTRY[name]
+
+
+def check_channels(exchange: type[Exchange], channels: tuple[str, ...], *, where: str) -> None:
+    """Raise `Misuse` unless every channel is one of the exchange's, and named once."""
+    if not channels:
+        raise Misuse(f"{where}: no channels", hint=f"{exchange.name} has {', '.join(exchange.channels)}")
+    for channel in channels:
+        if channel not in exchange.channels:
+            raise Misuse(
+                f"{where}: {exchange.name} has no channel {channel!r}",
+                hint=_known(channel, exchange.channels),
+            )
+    if len(set(channels)) < len(channels):
+        raise Misuse(f"{where}: a channel is named twice: {', '.join(channels)}")
+
+
+def _known(given: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(given, known, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Known: {', '.join(known)}"
