@@ -1,0 +1,215 @@
+"""`mexcflow simulate`: an exchange on localhost, for testing any client without the real one."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from mexcflow.cli.app import app
+from mexcflow.cli.options import AsJson, LogFormat, LogLevel, start_log
+from mexcflow.errors import Misuse
+from mexcflow.simulator import Faults, Settings, Simulator
+from mexcflow.simulator.faults import check_positive
+from mexcflow.simulator.frames import read_file
+
+_MARKET, _FRAMES, _FAULTS = "Generated market", "Recorded frames", "Faults"
+_WATCH_S = 0.25
+"""How often it is checked that the server still lives while waiting for a signal."""
+_STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+
+Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any free one.")]
+PingTimeout = Annotated[
+    float, typer.Option("--ping-timeout", metavar="S", help="Cut clients that sent no ping for S seconds.")
+]
+Duration = Annotated[
+    float | None,
+    typer.Option("--duration", metavar="S", help="Stop after S seconds.", show_default=False),
+]
+
+Seed = Annotated[
+    int, typer.Option("--seed", help="Same seed, same prices and volumes.", rich_help_panel=_MARKET)
+]
+Speed = Annotated[
+    float, typer.Option("--speed", metavar="X", help="X times as many frames.", rich_help_panel=_MARKET)
+]
+Symbols = Annotated[
+    str,
+    typer.Option(
+        "--symbols",
+        metavar="A,B",
+        help="Further contracts besides BTC_USDT, ETH_USDT and SOL_USDT, with made-up prices.",
+        rich_help_panel=_MARKET,
+        show_default=False,
+    ),
+]
+
+FramesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--frames",
+        metavar="FILE",
+        help="Instead of a market send the lines of this file, exactly as they are, to each client that "
+        "has subscribed. 'base64:...' is sent as a binary message.",
+        rich_help_panel=_FRAMES,
+        show_default=False,
+    ),
+]
+Loop = Annotated[
+    bool, typer.Option("--loop", help="Again and again instead of once.", rich_help_panel=_FRAMES)
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        "--rate",
+        metavar="N",
+        help="N frames a second. Default: as fast as the client reads.",
+        rich_help_panel=_FRAMES,
+        show_default=False,
+    ),
+]
+
+
+def _seconds(option: str, text: str) -> typer.models.OptionInfo:
+    info: typer.models.OptionInfo = typer.Option(
+        option, metavar="S", help=text, rich_help_panel=_FAULTS, show_default=False
+    )
+    return info
+
+
+def _switch(option: str, text: str) -> typer.models.OptionInfo:
+    info: typer.models.OptionInfo = typer.Option(option, help=text, rich_help_panel=_FAULTS)
+    return info
+
+
+DropEvery = Annotated[float | None, _seconds("--drop-every", "Cut each connection after S seconds.")]
+StallAfter = Annotated[
+    float | None, _seconds("--stall-after", "No more data S seconds after connecting; pongs go on.")
+]
+HalfFrameEvery = Annotated[
+    float | None, _seconds("--half-frame-every", "Half a message S seconds after connecting, then the cut.")
+]
+GarbageEvery = Annotated[
+    float | None, _seconds("--garbage-every", "Each S seconds a message nobody can decode.")
+]
+DuplicateEvery = Annotated[float | None, _seconds("--duplicate-every", "Each S seconds a frame comes twice.")]
+OutOfOrderEvery = Annotated[
+    float | None, _seconds("--out-of-order-every", "Each S seconds two frames change places.")
+]
+RefuseEvery = Annotated[
+    float | None, _seconds("--refuse-every", "Each S seconds cut everyone and refuse connections ...")
+]
+RefuseFor = Annotated[float | None, _seconds("--refuse-for", "... for S seconds.")]
+Exponents = Annotated[bool, _switch("--exponents", "Numbers like 7.548E+4, 0.080550 and 25329.000000.")]
+NoPongs = Annotated[bool, _switch("--no-pongs", "Never answer a ping.")]
+NoAcks = Annotated[bool, _switch("--no-acks", "Never acknowledge a subscription.")]
+
+_EPILOG = """
+Examples:
+
+[bold]mexcflow simulate[/bold] and, elsewhere: mexcflow run --endpoint ws://127.0.0.1:8765/edge
+
+[bold]mexcflow simulate --drop-every 20 --garbage-every 5[/bold] for a bad day
+
+[bold]mexcflow simulate --frames day.jsonl --loop --rate 500[/bold] for a recorded day, again and again
+
+It prints one line, 'listening on ws://...', and runs until Ctrl-C. Seconds of faults count from each \
+client's connection; --speed does not change them.
+"""
+
+
+@app.command("simulate", epilog=_EPILOG)
+def simulate(  # noqa: PLR0913 - an option each
+    host: Host = "127.0.0.1",
+    port: Port = 8765,
+    ping_timeout: PingTimeout = 60.0,
+    duration: Duration = None,
+    seed: Seed = 1,
+    speed: Speed = 1.0,
+    symbols: Symbols = "",
+    frames: FramesFile = None,
+    loop: Loop = False,
+    rate: Rate = None,
+    drop_every: DropEvery = None,
+    stall_after: StallAfter = None,
+    half_frame_every: HalfFrameEvery = None,
+    garbage_every: GarbageEvery = None,
+    duplicate_every: DuplicateEvery = None,
+    out_of_order_every: OutOfOrderEvery = None,
+    refuse_every: RefuseEvery = None,
+    refuse_for: RefuseFor = None,
+    exponents: Exponents = False,
+    no_pongs: NoPongs = False,
+    no_acks: NoAcks = False,
+    as_json: AsJson = False,
+    log_level: LogLevel = "info",
+    log_format: LogFormat = "text",
+) -> None:
+    """Run an exchange on localhost that speaks MEXC's protocol, with faults on request.
+
+    Ticker, deals and depth of three contracts come from a seeded random walk, or from a file of frames.
+    """
+    start_log(log_level, log_format)
+    check_positive("duration", duration)
+    faults = Faults(
+        drop_every_s=drop_every,
+        stall_after_s=stall_after,
+        half_frame_every_s=half_frame_every,
+        garbage_every_s=garbage_every,
+        exponents=exponents,
+        duplicate_every_s=duplicate_every,
+        out_of_order_every_s=out_of_order_every,
+        refuse_every_s=refuse_every,
+        refuse_for_s=refuse_for,
+        no_pongs=no_pongs,
+        no_acks=no_acks,
+    )
+    settings = Settings(
+        host=host,
+        port=port,
+        seed=seed,
+        speed=speed,
+        symbols=tuple(symbols.split(",")) if symbols else (),
+        ping_timeout_s=ping_timeout,
+        frames=None if frames is None else read_file(frames),
+        loop=loop,
+        rate=rate,
+        faults=faults,
+    )
+    if frames is not None and exponents:
+        raise Misuse("exponents are for the generated market", hint="Recorded frames are sent as they are")
+    _run(settings, duration_s=duration, as_json=as_json)
+
+
+def _run(settings: Settings, *, duration_s: float | None, as_json: bool) -> None:
+    with _signals_held(), Simulator.of(settings) as exchange:
+        line = (
+            orjson.dumps({"listening": exchange.url}).decode() if as_json else f"listening on {exchange.url}"
+        )
+        typer.echo(line)  # flushes
+        _wait(exchange, duration_s)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep SIGINT and SIGTERM for `_wait`: they then interrupt nothing and leave no stack trace."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        while signal.sigtimedwait(_STOP_SIGNALS, 0) is not None:  # an impatient second Ctrl-C
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _wait(exchange: Simulator, duration_s: float | None) -> None:
+    """Return at a signal, after the duration, or when the server has failed."""
+    rest_s = float("inf") if duration_s is None else duration_s
+    while exchange.running and rest_s > 0:
+        if signal.sigtimedwait(_STOP_SIGNALS, min(rest_s, _WATCH_S)) is not None:
+            return
+        rest_s -= _WATCH_S

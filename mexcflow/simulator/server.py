@@ -1,0 +1,199 @@
+"""The listening side: accepts clients, moves the one market they share, and refuses them on request."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from websockets.asyncio.server import Server as Listener
+from websockets.asyncio.server import ServerConnection, serve
+
+from mexcflow.errors import Misuse
+from mexcflow.simulator.contracts import contracts
+from mexcflow.simulator.exchange import Exchange
+from mexcflow.simulator.line import Line
+from mexcflow.simulator.market import Event, Market
+from mexcflow.simulator.mexc import Mexc
+from mexcflow.simulator.player import play
+from mexcflow.simulator.settings import Settings, Shared
+
+log = logging.getLogger(__name__)
+
+FIRST_DATA_S = 0.2
+"""Between the first subscription and the first frame; 216 ms were measured on MEXC."""
+LATE_S = 1.0
+"""A market so far behind its time (machine too slow for the speed) goes on from now, without a rush."""
+
+# Handshakes that fail are the client's business, and websockets would log them with a stack trace.
+_quiet = logging.getLogger("mexcflow.simulator.websockets")
+_quiet.setLevel(logging.CRITICAL)
+
+
+class Server:
+    """An exchange on localhost. Runs in one event loop: all calls from there."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.shared = Shared()
+        self.lines: set[Line] = set()
+        known = contracts(settings.symbols)
+        self._market = Market(known, seed=settings.seed)
+        symbols = [contract.symbol for contract in known]
+        self._exchange: Exchange = Mexc(symbols, odd_numbers=settings.faults.exponents)
+        self._listener: Listener | None = None
+        self._port = settings.port
+        self._refusing = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._requested = asyncio.Event()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect to; any path would do, /edge is MEXC's."""
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return f"ws://{host}:{self._port}/edge"
+
+    async def start(self) -> None:
+        """Listen, and set the market going."""
+        await self._listen()
+        settings, faults = self.settings, self.settings.faults
+        if settings.generate and settings.frames is None:
+            self._start_task(self._run_market())
+        if faults.refuse_every_s is not None and faults.refuse_for_s is not None:
+            self._start_task(self._refuse_now_and_then(faults.refuse_every_s, faults.refuse_for_s))
+
+    async def wait_ended(self) -> None:
+        """Wait until `end` was called; raises what made a task of ours fail, should one."""
+        await self._ended
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Let `wait_ended` return, or raise the error."""
+        if self._ended.done():
+            return
+        if error is None:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(error)
+
+    async def stop(self) -> None:
+        """Close everything without waiting for any client."""
+        await self._stop_listening()
+        self.drop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.end(error)  # a fault of ours: no client may be left waiting for a dead task
+
+    async def _listen(self) -> None:
+        host, port = self.settings.host, self._port
+        try:
+            self._listener = await serve(
+                self._serve_client,
+                host,
+                port,
+                compression=None,  # the real one offers none either
+                ping_interval=None,  # heartbeats are the client's business here
+                server_header=None,
+                logger=_quiet,
+            )
+        except (OSError, UnicodeError) as error:
+            number = getattr(error, "errno", None) or 0  # below 0: not found by name; its own text is good
+            reason = os.strerror(number).lower() if number > 0 else getattr(error, "strerror", error)
+            hint = "Give another --port (0: any free one) or --host"
+            raise Misuse(f"cannot listen on {host} port {port}: {reason}", hint=hint) from error
+        self._port = next(iter(self._listener.sockets)).getsockname()[1]
+
+    async def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close(close_connections=False)
+            while listener.is_serving():  # it closes in a task of its own
+                await asyncio.sleep(0)
+
+    async def _serve_client(self, connection: ServerConnection) -> None:
+        line = Line(connection, self._exchange, self.settings, self.shared)
+        self.lines.add(line)
+        self.shared.connections += 1
+        log.info("%s connected", line.name)
+        tasks = [self._start_task(chore) for chore in line.chores()]
+        if self.settings.frames is not None:
+            tasks.append(self._start_task(play(line, self.settings)))
+        reader = self._start_task(line.read(self._requested.set))
+        try:
+            await asyncio.wait([reader])
+        finally:
+            self.lines.discard(line)
+            for task in (*tasks, reader):
+                task.cancel()
+            log.info("%s is gone", line.name)
+
+    async def _run_market(self) -> None:
+        """Send each event when its time has come; the market stands still while nobody listens.
+
+        So the first client sees the market from its first event, whenever it comes: the same seed then
+        gives the same frames.
+        """
+        loop = asyncio.get_running_loop()
+        speed, zero_s = self.settings.speed, 0.0  # zero_s: loop time of market time 0
+        running = False
+        while True:
+            due_s, event = self._market.next_event()
+            while not any(line.session.subscribed for line in self.lines):
+                running = False
+                self._requested.clear()
+                await self._requested.wait()
+            now_s = loop.time()
+            if not running:
+                running, zero_s = True, now_s + FIRST_DATA_S - due_s / speed
+            elif now_s - (zero_s + due_s / speed) > LATE_S:
+                zero_s = now_s - due_s / speed
+            await asyncio.sleep(zero_s + due_s / speed - now_s)
+            self._publish(event)
+
+    def _publish(self, event: Event) -> None:
+        stream = f"{type(event).__name__} {event.contract.symbol}"
+        now_ms = time.time_ns() // 1_000_000
+        frames: dict[str, bytes] = {}  # one for each form wanted, shared by its clients
+        for line in self.lines:
+            if (variant := line.session.variant(event)) is not None:
+                if variant not in frames:
+                    frames[variant] = self._exchange.frame(event, variant, now_ms)
+                line.offer(stream, frames[variant])
+
+    def drop(self) -> None:
+        """Cut all connections."""
+        for line in tuple(self.lines):
+            line.abort()
+
+    async def refuse(self) -> None:
+        """Refuse new connections until `accept`; those that are open stay open."""
+        self._refusing += 1
+        await self._stop_listening()
+
+    async def accept(self) -> None:
+        """Listen again, on the same port, once everyone who called `refuse` has called this."""
+        self._refusing -= 1
+        if not self._refusing and self._listener is None:
+            await self._listen()
+
+    async def _refuse_now_and_then(self, every_s: float, for_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            log.info("refusing connections for %g s", for_s)
+            await self.refuse()
+            self.drop()
+            await asyncio.sleep(for_s)
+            await self.accept()
+            log.info("listening again")

@@ -1,0 +1,63 @@
+"""How a simulator is set up, and what its connections share while it runs."""
+
+from dataclasses import dataclass, field
+
+from mexcflow.errors import Misuse
+from mexcflow.simulator.exchange import Message
+from mexcflow.simulator.faults import Faults, check_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything a simulator can be told; wrong values are `Misuse`.
+
+    host, port: where to listen; port 0 is any free one.
+    seed, speed, symbols: of the generated market; `symbols` are known besides the three usual ones.
+    ping_timeout_s: a connection without a heartbeat for that long is cut.
+    frames: recorded frames to play to each client instead of the generated market.
+    loop, rate: play them again and again; frames a second (None: as fast as the client reads).
+    generate: False sends nothing but what is asked for.
+    keep_sent: keep what was sent, for tests; it grows for ever.
+    outbox_messages: a client further behind is cut; 20,000 are minutes of three contracts.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    seed: int = 1
+    speed: float = 1.0
+    symbols: tuple[str, ...] = ()
+    ping_timeout_s: float = 60.0
+    frames: tuple[Message, ...] | None = None
+    loop: bool = False
+    rate: float | None = None
+    generate: bool = True
+    keep_sent: bool = False
+    outbox_messages: int = 20_000
+    faults: Faults = field(default_factory=Faults)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise Misuse(f"there is no port {self.port}", hint="Give 0 (any free one) to 65535")
+        check_positive("speed", self.speed)
+        check_positive("ping timeout", self.ping_timeout_s)
+        check_positive("rate", self.rate)
+        if self.frames is None and (self.loop or self.rate is not None):
+            raise Misuse("loop and rate are for recorded frames", hint="Give the frames, too")
+        if self.frames == ():
+            raise Misuse("there is no frame to play", hint="Give at least one")
+
+
+@dataclass
+class Shared:
+    """What all connections of a simulator share: switches, and what went through.
+
+    A switch counts how many times it is thrown at the moment, so that two users do not undo each other.
+    """
+
+    silence: int = 0
+    no_pongs: int = 0
+    no_acks: int = 0
+    connections: int = 0
+    received: list[bytes] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
+    garbage: list[bytes] = field(default_factory=list)
