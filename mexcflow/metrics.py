@@ -68,7 +68,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The statistics block: totals since the start, and rates over the last interval."""
+    """The statistics block: totals since the start, and rates over the last interval.
+
+    In the final block the interval is the whole run.
+    """
 
     symbol: str
     table: str
@@ -181,15 +184,14 @@ class Metrics:
             total = Tally()
             total.add(self._total)
             total.add(self._interval)
-            total.lags_ms.clear()
             interval = Tally()
-            interval.add(self._interval)
+            interval.add(total if final else self._interval)
             snapshot = Snapshot(
                 symbol=self._symbol,
                 table=self._table,
                 final=final,
                 elapsed_s=now - self._started,
-                interval_s=now - self._interval_started,
+                interval_s=now - (self._started if final else self._interval_started),
                 total=total,
                 interval=interval,
                 backlog_frames=backlog_frames,

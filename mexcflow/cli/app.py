@@ -36,6 +36,9 @@ def _root(
 
 def main() -> None:
     """Run the command line; exit codes are those of `mexcflow.errors`."""
+    # each of these adds its command to `app`, in the order of the help
+    from mexcflow.cli import setup, run, verify, sql, simulate  # noqa: F401, I001
+
     try:
         app()
     except MexcflowError as error:

@@ -123,7 +123,7 @@ client's connection; --speed does not change them.
 
 
 @app.command("simulate", epilog=_EPILOG)
-def simulate(  # noqa: PLR0913 - an option each
+def simulate(
     host: Host = "127.0.0.1",
     port: Port = 8765,
     ping_timeout: PingTimeout = 60.0,

@@ -1,1 +1,7 @@
 """The only place that knows ClickHouse: client, schema, the embedded folder, sizes."""
+
+from mexcflow.store.open import open_store
+from mexcflow.store.schema import check_table, ensure_table
+from mexcflow.store.store import DATABASE, Store
+
+__all__ = ["DATABASE", "Store", "check_table", "ensure_table", "open_store"]

@@ -1,0 +1,40 @@
+"""The live view of `mexcflow run` on a terminal: the statistics block, repainted twice a second."""
+
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+
+from mexcflow.cli.tables import statistics_panel
+from mexcflow.metrics import Snapshot
+
+_TICKS_A_REPAINT = 2
+
+
+class LiveView:
+    """A block that stays in place while the log scrolls above it."""
+
+    def __init__(self, peek: Callable[[], Snapshot]) -> None:
+        self._peek = peek
+        self._ticks = 0
+        self._live = Live(console=Console(), auto_refresh=False, redirect_stdout=True, redirect_stderr=True)
+
+    def __enter__(self) -> "LiveView":
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show the block of a finished interval."""
+        self._live.update(statistics_panel(snapshot), refresh=True)
+
+    def tick(self) -> None:
+        """Repaint now and then with the numbers as they stand."""
+        self._ticks += 1
+        if self._ticks % _TICKS_A_REPAINT == 0:
+            self._live.update(statistics_panel(self._peek()), refresh=True)

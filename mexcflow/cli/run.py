@@ -1,0 +1,179 @@
+"""`mexcflow run`: record one symbol of one exchange until told to stop."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+import typer
+
+from mexcflow.cli.app import app
+from mexcflow.cli.live import LiveView
+from mexcflow.cli.options import Config, Database, LogFormat, LogLevel, start_log
+from mexcflow.cli.statistics import statistics_lines
+from mexcflow.config import Instance, config_folder, database_location, find_instance
+from mexcflow.exchanges import check_channels, find_exchange
+from mexcflow.metrics import Snapshot
+from mexcflow.pipeline.connect import check_proxy
+from mexcflow.pipeline.record import Recorder, Settings
+
+_EPILOG = """Examples:
+
+mexcflow run --symbol BTC_USDT
+
+mexcflow run --symbol PEPE_USDT --channels deal,depth --database /srv/market-data
+
+mexcflow run --symbol BTC_USDT --proxy socks5://127.0.0.1:1080 --log-format json
+
+mexcflow run --symbol BTC_USDT --endpoint ws://127.0.0.1:8765/edge --duration 60
+"""
+_FLOW = "How it records"
+_LINE = "Connection"
+
+
+@app.command("run", epilog=_EPILOG)
+def run(
+    symbol: Annotated[str, typer.Option(help="The symbol as the exchange writes it: BTC_USDT.")],
+    exchange: Annotated[str, typer.Option(help="The exchange's name.")] = "mexc",
+    table: Annotated[
+        str | None, typer.Option(help="Table in mexc_data. Default: btc for BTC_USDT.", show_default=False)
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(help="Which channels, with commas. Default: ticker,deal,depth.", show_default=False),
+    ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            help="http://user:password@host:port, socks5://... or socks5h://... (names resolved there).",
+            rich_help_panel=_LINE,
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="Websocket URL in place of the exchange's own.", rich_help_panel=_LINE),
+    ] = None,
+    ping_interval: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Seconds between heartbeats. Default: 15.", rich_help_panel=_LINE),
+    ] = None,
+    flush_interval: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Seconds between INSERTs; 0: as soon as the previous one is back. Default: 1.",
+            rich_help_panel=_FLOW,
+        ),
+    ] = None,
+    batch_frames: Annotated[
+        int, typer.Option(min=1, help="Frames of one INSERT at most.", rich_help_panel=_FLOW)
+    ] = Settings.batch_frames,
+    stats_interval: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Seconds between statistics. Default: 15.", rich_help_panel=_FLOW),
+    ] = None,
+    duration: Annotated[
+        float, typer.Option(min=0.0, help="Stop after so many seconds; 0: never.", rich_help_panel=_FLOW)
+    ] = 0.0,
+    max_errors: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="More errors than this in one statistics interval: stop, exit code 75. Default: 100.",
+            rich_help_panel=_FLOW,
+        ),
+    ] = None,
+    min_free: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="MB to leave free on the disk of an embedded database; below: stop, exit code 74.",
+            rich_help_panel=_FLOW,
+        ),
+    ] = 500,
+    database: Database = None,
+    config: Config = None,
+    log_level: LogLevel = "info",
+    log_format: LogFormat = "text",
+) -> None:
+    """Record one symbol until Ctrl-C: ticker, deals and 20-level depth into mexc_data.<table>.
+
+    The instance file of that symbol (instances/btc.toml) gives the defaults, flags win. The table and
+    its views are created when missing. Statistics go to standard output, the log to standard error.
+    """
+    start_log(log_level, log_format)
+    given = {
+        "table": table,
+        "channels": None if channels is None else _split(channels),
+        "proxy": proxy,
+        "endpoint": endpoint,
+        "ping_interval": ping_interval,
+        "flush_interval": flush_interval,
+        "stats_interval": stats_interval,
+        "max_errors": max_errors,
+    }
+    instance = _instance(exchange, symbol, config, given)
+    settings = Settings(
+        instance=instance,
+        database=database_location(database, instance),
+        duration_s=duration,
+        min_free_bytes=min_free * 1_000_000,
+        batch_frames=batch_frames,
+    )
+    _record(Recorder(settings), log_format)
+
+
+def _split(channels: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in channels.split(",") if word.strip())
+
+
+def _instance(exchange: str, symbol: str, config: Path | None, given: dict[str, Any]) -> Instance:
+    """Return the instance file of this symbol, or a fresh instance, with the flags laid over it.
+
+    What a flag gives is checked here, so that an error names the flag and not the file.
+    """
+    known = find_exchange(exchange, where="--exchange")
+    if given["channels"] is not None:
+        check_channels(known, given["channels"], where="--channels")
+    if given["proxy"]:
+        check_proxy(given["proxy"], where="--proxy")
+    found = find_instance(config_folder(config), exchange, symbol)
+    base = found or Instance(exchange=exchange, symbol=symbol)
+    flags = {key: value for key, value in given.items() if value is not None}
+    return msgspec.structs.replace(base, **flags).checked()
+
+
+def _record(recorder: Recorder, log_format: str) -> None:
+    signals = 0
+
+    def on_signal(_number: int, _frame: object) -> None:
+        nonlocal signals
+        signals += 1
+        if signals > 1:  # a second one ends at once
+            os._exit(130)
+        recorder.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    if log_format == "json":
+        recorder.run(_print_json, _nothing)
+    elif sys.stdout.isatty():
+        with LiveView(recorder.snapshot) as live:
+            recorder.run(live.show, live.tick)
+    else:
+        recorder.run(_print_lines, _nothing)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _print_lines(snapshot: Snapshot) -> None:
+    typer.echo("\n".join(statistics_lines(snapshot)))
+
+
+def _print_json(snapshot: Snapshot) -> None:
+    typer.echo(orjson.dumps({"statistics": snapshot.as_json()}))

@@ -1,0 +1,161 @@
+"""Every Rich table of the commands.
+
+On a terminal they have lines and colours; in a pipe they are plain columns, one row a line, never cut.
+Whatever comes out of the database is shown as text, never as markup or as commands to the terminal.
+"""
+
+import re
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from mexcflow.cli.statistics import statistics_fields, statistics_title
+from mexcflow.metrics import Snapshot
+from mexcflow.ops.setup import SetupSummary
+from mexcflow.ops.verify import BUDGET_BYTES_A_DAY, Report, TableReport
+
+_PIPE_COLUMNS = 10_000
+_DEAD_LETTER_COLUMNS = 160
+_FOLDED_COLUMNS = 40
+"""A wider text in a result goes on in the next line of its cell."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NUMERIC = re.compile(r"(?:Nullable\(|LowCardinality\()*(?:U?Int|B?Float|Decimal)")
+_TSV_ESCAPE = re.compile(r"\\([\\'])")
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a console for standard output; in a pipe it is so wide that nothing is wrapped or cut."""
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console = Console(stderr=stderr, highlight=False, width=_PIPE_COLUMNS)
+    return console
+
+
+def printable(text: str, columns: int = 0) -> Text:
+    """Return text from the database as one line that cannot steer the terminal."""
+    line = _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)
+    return Text(line if not columns or len(line) <= columns else line[: columns - 1] + "…")
+
+
+def statistics_panel(snapshot: Snapshot) -> Panel:
+    """Return the statistics block of a recording for the live view."""
+    grid = Table.grid(padding=(0, 2))
+    for label, value in statistics_fields(snapshot):
+        grid.add_row(Text(label, style="dim"), Text(value))
+    return Panel(grid, title=Text(statistics_title(snapshot)), title_align="left", expand=False)
+
+
+def setup_table(console: Console, summary: SetupSummary) -> Table:
+    """Return what setup did, a line a thing."""
+    table = _table(console, "setup")
+    table.add_column("what was done")
+    table.add_column("to")
+    styles = {"created": "green", "replaced": "yellow", "dropped": "yellow", "refused": "red", "found": "dim"}
+    words = {"found": "already there", "refused": "not dropped"}
+    for done, style in styles.items():
+        for thing in getattr(summary, done):
+            table.add_row(Text(words.get(done, done), style=style), printable(thing))
+    return table
+
+
+def verify_tables(console: Console, report: Report) -> list[Table]:
+    """Return the tables' rows, times and sizes, and the newest dead letters where there are any."""
+    rows = _table(console, "rows")
+    for heading in ("table", "symbol"):
+        rows.add_column(heading)
+    for heading in ("rows", "t", "d", "dp", "dl"):
+        rows.add_column(heading, justify="right", no_wrap=True)
+    times = _table(console, "times")
+    for heading in ("table", "first event", "last event"):
+        times.add_column(heading)
+    times.add_column("staleness", justify="right")
+    sizes = _table(console, "sizes")
+    sizes.add_column("table")
+    for heading in ("data.bin", "bytes a row", "growth"):
+        sizes.add_column(heading, justify="right")
+    letters = _table(console, "newest dead letters")
+    for heading in ("table", "received", "text"):
+        letters.add_column(heading)
+    for name, table in report.tables.items():
+        counts = (f"{count:,}" for count in (table.rows, *table.by_type.values()))
+        rows.add_row(name, table.symbol or "-", *counts)
+        times.add_row(name, table.first_ts or "-", table.last_ts or "-", _seconds(table.staleness_s))
+        sizes.add_row(name, megabytes(table.data_bin_bytes), _bytes_a_row(table), growth(table))
+        for letter in table.dead_letters:
+            letters.add_row(name, letter.ts, printable(letter.text, _DEAD_LETTER_COLUMNS))
+    return [table for table in (rows, times, sizes, letters) if table.row_count]
+
+
+def growth(table: TableReport) -> str:
+    """Return a table's growth in words: "12.3 MB a day, 2.5 % of 500 MB"."""
+    if table.growth_bytes_a_day is None:
+        return "-"
+    return of_budget(table.growth_bytes_a_day) + (" (rough)" if table.growth_is_rough else "")
+
+
+def of_budget(growth_bytes_a_day: float) -> str:
+    """Return a growth and which part of the daily budget it is."""
+    share = growth_bytes_a_day / BUDGET_BYTES_A_DAY
+    budget = f"{BUDGET_BYTES_A_DAY / 1e6:,.0f} MB"
+    return f"{megabytes(growth_bytes_a_day)} a day, {share:.1%} of {budget}".replace("%", " %")
+
+
+def megabytes(size_bytes: float) -> str:
+    """Return a size in the unit that suits it, decimal as disks are sold."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:,.1f} {unit}"
+    return f"{size_bytes:,.0f} B"
+
+
+def print_result(console: Console, lines: Sequence[str]) -> None:
+    """Print a statement's result: `lines` are TabSeparatedWithNamesAndTypes. No number is ever cut."""
+    table = _result_table(console, lines)
+    needed = Console(width=_PIPE_COLUMNS).measure(table).maximum
+    if needed > console.width:  # the terminal wraps its lines then, as it does those of clickhouse-client
+        console = Console(width=needed, highlight=False)
+    console.print(table)
+
+
+def _result_table(console: Console, lines: Sequence[str]) -> Table:
+    names, types, *rows = (line.split("\t") for line in lines)
+    table = _table(console, "")
+    for name, kind in zip(names, types, strict=True):
+        # without its Nullable(...), which is the widest part of many a column
+        shown = re.sub(r"^Nullable\((.*)\)$", r"\1", _cell(kind).plain)
+        numeric = bool(_NUMERIC.match(kind))
+        table.add_column(
+            Text.assemble(_cell(name), "\n", (shown, "dim")),
+            justify="right" if numeric else "left",
+            no_wrap=numeric or shown.startswith("Date"),
+            max_width=None if numeric else _FOLDED_COLUMNS,
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    return table
+
+
+def _cell(field: str) -> Text:
+    if field == "\\N":
+        return Text("NULL", style="dim")
+    return printable(_TSV_ESCAPE.sub(r"\1", field))
+
+
+def _bytes_a_row(table: TableReport) -> str:
+    return "-" if table.bytes_a_row is None else f"{table.bytes_a_row:,.1f}"
+
+
+def _seconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:,.1f} s"
+
+
+def _table(console: Console, title: str) -> Table:
+    if console.is_terminal:
+        return Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    # no lines and no padding to the console's width: for grep, awk and files
+    return Table(box=None, pad_edge=False, title=None, show_header=True, header_style="")

@@ -1,0 +1,33 @@
+"""Setup: databases, tables and views of every instance; the server's own logs go."""
+
+from collections.abc import Sequence
+
+from mexcflow.config import Instance
+from mexcflow.errors import Misuse
+from mexcflow.store import Store
+from mexcflow.store.schema import SetupSummary, apply, drop_system_logs
+
+__all__ = ["SetupSummary", "setup"]
+
+
+def setup(store: Store, instances: Sequence[Instance]) -> SetupSummary:
+    """Create what these instances need and drop the system logs; a second time it finds all of it there.
+
+    Raises `Misuse` when two instances write into one table, `SchemaMismatch` when a table of such a name
+    is not ours; nothing is changed then.
+    """
+    _refuse_shared_tables(instances)
+    summary = apply(store, [instance.table for instance in instances])
+    summary.add(drop_system_logs(store))
+    return summary
+
+
+def _refuse_shared_tables(instances: Sequence[Instance]) -> None:
+    first: dict[str, Instance] = {}
+    for instance in instances:
+        other = first.setdefault(instance.table, instance)
+        if other is not instance:
+            raise Misuse(
+                f"{other.source} and {instance.source} both write into table {instance.table!r}",
+                hint="A table has one writer: give one of them another `table`",
+            )

@@ -1,0 +1,151 @@
+"""The data folder of the embedded engine: one process owns it, and says so in its file `status`.
+
+chDB answers every trouble with the same "Error initializing EmbeddedServer: .", so the reasons are looked
+for before and after: the lock (flock on `status`, which names the PID; the kernel drops it when the owner
+dies, however it dies), a folder that cannot be written, a sizes.json that was torn by a power cut.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import tempfile
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from mexcflow.errors import DiskFailed, FolderInUse, Misuse, Permanent
+from mexcflow.store.store import DATABASE, Store
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+_ours: Counter[Path] = Counter()
+"""How many stores of this very process are open on each folder: their lock is no obstacle."""
+_ours_lock = threading.Lock()
+
+
+def has_database(location: str) -> bool:
+    """Say whether there is something to open or to complain of: a URL, a used folder, a file."""
+    folder = Path(location)
+    return "://" in location or folder.is_file() or _was_used(folder)
+
+
+def open_folder(folder: Path, *, create: bool) -> Store:
+    """Open (and with `create` make) a data folder; see `open_store` for the errors."""
+    folder = _checked_folder(folder, create=create)
+    _refuse_if_locked(folder)
+    client = _connect(folder)
+    with _ours_lock:
+        _ours[folder] += 1
+    return Store(client, str(folder), folder, on_close=lambda: _released(folder))
+
+
+def _released(folder: Path) -> None:
+    with _ours_lock:
+        _ours[folder] -= 1
+
+
+def _checked_folder(given: Path, *, create: bool) -> Path:
+    """Return the folder's real path after making sure that it is there and can be written."""
+    if given.exists() and not given.is_dir():
+        raise Misuse(f"{given}: this is a file", hint="--database takes a folder or http://...")
+    if not create and not _was_used(given):
+        raise Misuse(f"{given}: no database there", hint="Run `mexcflow setup` or `mexcflow run`")
+    try:
+        given.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=given):
+            pass
+    except OSError as error:
+        raise DiskFailed(
+            f"{given}: the data folder cannot be written: {error.strerror}",
+            hint="Give another with --database, or mend its rights",
+        ) from error
+    return given.resolve()
+
+
+def _was_used(folder: Path) -> bool:
+    """Say whether the engine has kept anything in this folder."""
+    return (folder / "store").is_dir()
+
+
+def _refuse_if_locked(folder: Path) -> None:
+    with _ours_lock:
+        if _ours[folder] > 0:
+            return
+    owner = _owner(folder)
+    if owner is not None:
+        raise FolderInUse(
+            f"{folder}: another process uses this data folder{owner}",
+            hint="One process owns a folder: stop that one first, give another --database, or run a "
+            "ClickHouse server and give its URL",
+        )
+
+
+def _owner(folder: Path) -> str | None:
+    """Return " (PID 123)" when a living process holds the folder's lock, None when nobody does."""
+    try:
+        status = os.open(folder / "status", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(status, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two probes do not meet
+    except BlockingIOError:
+        pid = re.search(rb"PID: (\d+)", os.read(status, 4096))
+        return f" (PID {pid.group(1).decode()})" if pid else ""
+    else:
+        return None
+    finally:
+        os.close(status)  # gives the lock back
+
+
+def _connect(folder: Path) -> "Client":
+    import clickhouse_connect
+    from clickhouse_connect.driver.exceptions import Error
+
+    try:
+        return clickhouse_connect.get_client(
+            interface="chdb",
+            path=str(folder),
+            settings={"session_timezone": "UTC"},
+            show_clickhouse_errors="scrub",
+        )
+    except ImportError as error:
+        raise Misuse(
+            "the embedded engine, chDB, is not installed",
+            hint="pip install 'mexcflow[embedded]', or give a server's URL with --database",
+        ) from error
+    except (Error, RuntimeError) as error:
+        _refuse_if_locked(folder)  # somebody may have come between the probe and us
+        raise _unopenable(folder, error) from error
+
+
+def _unopenable(folder: Path, error: Exception) -> Permanent:
+    if "already initialized" in str(error):  # chDB has no code for it
+        return Permanent(f"{folder}: this process has another data folder open", hint="Close that one first")
+    listed = folder / "metadata" / DATABASE
+    if listed.is_dir() and not listed.is_symlink():
+        return Permanent(
+            f"{folder}: the database does not open: {listed} is a folder and should be a symbolic link",
+            hint="It was copied with its links followed: copy it again with cp -a",
+        )
+    broken = [path for path in folder.glob("store/*/*/sizes.json") if _is_broken(path)]
+    if broken:
+        return Permanent(
+            f"{folder}: the database does not open: {', '.join(map(str, broken))} is empty or broken",
+            hint="A power cut does that. Copy the folder first; data.bin beside it still has the rows",
+        )
+    return Permanent(
+        f"{folder}: the database does not open: {error}",
+        hint="No other process holds it and every sizes.json can be read: "
+        "is the disk full, or was it written by a newer version?",
+    )
+
+
+def _is_broken(sizes: Path) -> bool:
+    with contextlib.suppress(OSError, orjson.JSONDecodeError, AttributeError):
+        return not orjson.loads(sizes.read_bytes()).keys()
+    return True

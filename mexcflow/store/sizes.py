@@ -1,0 +1,85 @@
+"""How many bytes things take: a string table's files, and the whole data folder as `du` says it."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from mexcflow.errors import DiskFailed
+from mexcflow.store.store import DATABASE, Store
+
+
+class TableFiles(NamedTuple):
+    """Bytes of a StripeLog table's two files; a server tells only their sum, given as `data_bin_bytes`."""
+
+    data_bin_bytes: int
+    index_mrk_bytes: int | None
+
+
+def table_files(store: Store, table: str) -> TableFiles:
+    """Return the sizes of a table's files; a table without rows has none, and 0 bytes."""
+    if not store.embedded:
+        sql = (
+            "SELECT ifNull(total_bytes, 0) FROM system.tables WHERE database = {database:String} "
+            "AND name = {name:String}"
+        )
+        rows = store.query(sql, {"database": DATABASE, "name": table})
+        return TableFiles(int(rows[0][0]) if rows else 0, None)
+    folder = store.table_folder(table)
+    return TableFiles(_file_bytes(folder / "data.bin"), _file_bytes(folder / "index.mrk"))
+
+
+def torn_files(store: Store, table: str) -> list[str]:
+    """Return a sentence for each file of a table whose size is not what its sizes.json says (embedded).
+
+    sizes.json is the table's commit record. A file that is shorter lost rows in a power cut; the next
+    insert into such a table makes it unreadable for good.
+    """
+    if not store.embedded:
+        return []
+    folder = store.table_folder(table)
+    wrong = []
+    for name, said in _committed_sizes(folder / "sizes.json").items():
+        is_bytes = _file_bytes(folder / name)
+        if is_bytes != said:
+            wrong.append(f"{folder / name} has {is_bytes} bytes, its sizes.json says {said}")
+    return wrong
+
+
+def folder_bytes(store: Store) -> int:
+    """Return the bytes of disk that the data folder takes, as `du` says it (a server: its tables)."""
+    if store.folder is None:
+        return int(store.query("SELECT sum(ifNull(total_bytes, 0)) FROM system.tables")[0][0] or 0)
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    for folder, _, files in os.walk(store.folder):
+        for path in (folder, *(os.path.join(folder, name) for name in files)):  # noqa: PTH118 - thousands of files
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                continue  # the engine removed it meanwhile
+            if (status.st_dev, status.st_ino) not in seen:  # a hard link takes no room of its own
+                seen.add((status.st_dev, status.st_ino))
+                total += status.st_blocks * 512
+    return total
+
+
+def _committed_sizes(sizes_json: Path) -> dict[str, int]:
+    try:
+        recorded = orjson.loads(sizes_json.read_bytes())
+        files = recorded.get("clickhouse") or recorded["yandex"]  # the name in old versions
+        return {name.replace("%2E", "."): int(entry["size"]) for name, entry in files.items()}
+    except FileNotFoundError:
+        return dict.fromkeys(("data.bin", "index.mrk"), 0)
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DiskFailed(
+            f"{sizes_json} is broken: {error}", hint="Copy the folder first; data.bin still has the rows"
+        ) from error
+
+
+def _file_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

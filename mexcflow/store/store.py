@@ -1,0 +1,187 @@
+"""One way to ClickHouse: the embedded engine and a server behind the same few methods.
+
+Times go in and come out as Unix ms; the session's time zone is UTC, whatever the machine's or the
+server's is. Any thread may call a `Store`; calls on the embedded engine wait for one another.
+Every error is one of `mexcflow.errors`: see `translate.py`.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mexcflow.errors import DiskFailed, StatementRefused
+from mexcflow.model import Row
+from mexcflow.store.translate import one_line, translated
+from mexcflow.store.tsv import encode_rows
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+DATABASE = "mexc_data"
+"""Where the string tables and their views are."""
+
+SYNCED_FILES = ("data.bin", "index.mrk", "sizes.json")
+"""The three files of a StripeLog table, in the order they go to the disk: sizes.json commits the others."""
+
+_CHUNK_BYTES = 1 << 20
+_FAILURE_BYTES = 1 << 15
+"""A server's error in the middle of a result stands at its end; it is at most 16 kB."""
+
+
+def quoted(name: str) -> str:
+    """Return a name as an identifier for SQL."""
+    escaped = name.replace("\\", "\\\\").replace("`", "\\`")
+    return f"`{escaped}`"
+
+
+class Store:
+    """An open database. `location` never holds a password; `folder` is None for a server.
+
+    Made by `open_store`; `on_close` is what it wants called when the store is closed.
+    """
+
+    def __init__(
+        self,
+        client: "Client",
+        location: str,
+        folder: Path | None,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.location = location
+        self.folder = folder
+        self.embedded = folder is not None
+        self._client = client
+        self._on_close = on_close
+        self._closed = False
+        self._table_folders: dict[str, Path] = {}
+        # Servers of 26.3 and later collect inserts unless told not to, and answer before they are stored
+        self._insert_settings = {} if self.embedded else {"async_insert": 0}
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Return all rows of a SELECT; `parameters` fill `{name:Type}` in its text."""
+        with translated(""):
+            return list(self._client.query(sql, parameters=parameters).result_rows)
+
+    def command(self, sql: str) -> None:
+        """Run a statement whose result, if any, nobody wants."""
+        with translated(""):
+            self._client.command(sql)
+
+    def export(self, sql: str, fmt: str, settings: dict[str, Any] | None = None) -> Iterator[bytes]:
+        """Yield a SELECT's result in chunks, in a ClickHouse format ('' where `sql` has its own FORMAT).
+
+        A server streams it. The embedded engine streams Native, TabSeparated, CSV, RowBinary and
+        JSONEachRow when there are no `settings`, and holds any other result in memory as a whole.
+        """
+        with translated(""):
+            stream = self._client.raw_stream(sql, fmt=fmt or None, settings=settings)
+            tail = b""
+            try:
+                while chunk := stream.read(_CHUNK_BYTES):
+                    yield chunk
+                    tail = (tail + chunk[-_FAILURE_BYTES:])[-_FAILURE_BYTES:]
+            finally:
+                stream.close()
+            _refuse_failed_stream(stream, tail)
+
+    def insert_rows(self, table: str, rows: Sequence[Row]) -> None:
+        """Insert `rows` into a string table of `mexc_data` in one INSERT: all of them or none."""
+        if not rows:
+            return
+        block = encode_rows(rows)
+        with translated(f"insert into {table}"):
+            self._client.raw_insert(
+                f"{DATABASE}.{quoted(table)}",
+                # clickhouse-connect sends bytes a second time when the connection drops after the body
+                # went out, and the rows would be there twice; a generator it cannot send again
+                insert_block=(part for part in (block,)),
+                fmt="TabSeparated",
+                settings=self._insert_settings,
+            )
+
+    def sync(self, table: str) -> None:
+        """Force the table's files down to the disk (embedded; a server looks after its own).
+
+        Without it a power cut can leave sizes.json ahead of the data, and the table unreadable.
+        """
+        if not self.embedded:
+            return
+        try:
+            _fsync_files(self.table_folder(table))
+        except FileNotFoundError:
+            # dropped and created again since: its folder has another name now
+            self._table_folders.pop(table, None)
+            _fsync_files(self.table_folder(table))
+        except OSError as error:
+            raise DiskFailed(f"{self.location}: fsync of table {table}: {error.strerror}") from error
+
+    def table_folder(self, table: str) -> Path:
+        """Return the folder of a string table's files (embedded only)."""
+        if table not in self._table_folders:
+            found = self.query(
+                "SELECT data_paths FROM system.tables "
+                "WHERE database = {database:String} AND name = {name:String}",
+                {"database": DATABASE, "name": table},
+            )
+            if not found or not found[0][0]:
+                raise StatementRefused(f"there is no table {DATABASE}.{table}", hint="Run `mexcflow setup`")
+            self._table_folders[table] = Path(found[0][0][0])
+        return self._table_folders[table]
+
+    def free_bytes(self) -> int | None:
+        """Return how much the disk of the data folder still takes; None for a server."""
+        if self.folder is None:
+            return None
+        try:
+            disk = os.statvfs(self.folder)
+        except OSError as error:
+            raise DiskFailed(f"{self.folder}: {error.strerror}") from error
+        return disk.f_bavail * disk.f_frsize
+
+    def prefer_database(self, name: str) -> None:
+        """Make `name` the database of unqualified table names, if there is one of that name."""
+        if self.query("SELECT 1 FROM system.databases WHERE name = {name:String}", {"name": name}):
+            self._client.database = name
+
+    def close(self) -> None:
+        """Close the connection; the folder is free for another process then. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            with translated("close"):
+                self._client.close()
+        finally:
+            self._on_close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _refuse_failed_stream(stream: object, tail: bytes) -> None:
+    """Raise when a server failed after it had begun to answer: the answer then ends in a marked error."""
+    tag = getattr(stream, "headers", {}).get("X-ClickHouse-Exception-Tag")
+    if tag:
+        # __exception__ <tag> the error's text, newline, its length <tag> __exception__
+        _, found, rest = tail.rpartition(b"__exception__\r\n" + tag.encode())
+        if found:
+            error = rest.rpartition(tag.encode())[0].rpartition(b"\n")[0].decode(errors="replace")
+            raise StatementRefused(f"the result is not whole: {one_line(error)}")
+
+
+def _fsync_files(folder: Path) -> None:
+    for path in (*(folder / name for name in SYNCED_FILES), folder):
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            if path == folder:
+                raise
+            continue  # a table without rows has no files yet
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
