@@ -1,0 +1,69 @@
+# mexcflow: `make` shows what there is.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	&& echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+SYMBOL ?= BTC_USDT
+DEMO_SECONDS ?= 20
+DEMO_DATA := demo-data
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test lint bench clean
+
+help: ## Show this list
+	@echo "mexcflow: record MEXC futures into ClickHouse"
+	@echo
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@echo
+	@echo "SYMBOL=BTC_USDT chooses the symbol, ARGS='--proxy ...' adds options of mexcflow run."
+
+# Two stamps: what recording needs, and what tests need besides. A changed pyproject.toml installs anew.
+$(VENV)/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "mexcflow needs Python 3.11 or newer; give one with make PYTHON=/path/to/python3"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[embedded,dev]'
+	@touch $@
+
+run: $(VENV)/installed ## Record SYMBOL from MEXC into ./data until Ctrl-C
+	@exec $(BIN)/mexcflow run --symbol $(SYMBOL) $(ARGS)
+
+demo: $(VENV)/installed ## Record from a simulated MEXC for 20 s, verify, and show a few rows
+	@rm -rf $(DEMO_DATA) && mkdir -p $(DEMO_DATA)
+	@$(BIN)/mexcflow simulate --port 0 --log-level warning > $(DEMO_DATA)/simulator.txt & simulator=$$!; \
+	trap 'kill $$simulator 2>/dev/null' EXIT; \
+	for _ in 1 2 3 4 5 6 7 8 9 10; do grep -q listening $(DEMO_DATA)/simulator.txt && break; sleep 0.5; done; \
+	url=$$(sed -n 's/^listening on //p' $(DEMO_DATA)/simulator.txt); \
+	mexcflow=$(BIN)/mexcflow; export MEXCFLOW_DATABASE=$(DEMO_DATA)/database; \
+	set -e; \
+	echo "== mexcflow run --symbol $(SYMBOL), $(DEMO_SECONDS) s against $$url"; \
+	$$mexcflow run --symbol $(SYMBOL) --endpoint $$url --duration $(DEMO_SECONDS) --stats-interval 5; \
+	echo; echo "== mexcflow verify"; \
+	$$mexcflow verify; \
+	table=$$($$mexcflow sql "SELECT name FROM system.tables WHERE database = 'mexc_data' AND engine = 'StripeLog' LIMIT 1" --format TSV); \
+	echo; echo "== mexcflow sql: the newest deals, the book, candles"; \
+	$$mexcflow sql "SELECT * FROM $${table}_deals ORDER BY ts DESC LIMIT 5" --format PrettyCompactMonoBlock; \
+	$$mexcflow sql "SELECT ts, best_bid, best_ask, spread, mid, length(bids) AS levels FROM $${table}_depth ORDER BY ts DESC LIMIT 5" --format PrettyCompactMonoBlock; \
+	$$mexcflow sql "SELECT * FROM $${table}_candles_1m" --format PrettyCompactMonoBlock
+
+test: $(VENV)/installed-dev ## Run the tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+lint: $(VENV)/installed-dev ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed-dev ## Measure what a message costs, about four minutes
+	$(BIN)/python benchmarks/ingest.py $(ARGS)
+
+clean: ## Remove the virtual environment, caches and the demo's data; ./data stays
+	rm -rf $(VENV) $(DEMO_DATA) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
