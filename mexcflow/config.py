@@ -6,6 +6,7 @@ an error that names the file, the key and what would be right.
 """
 
 import difflib
+import math
 import os
 import re
 import tomllib
@@ -16,6 +17,7 @@ import msgspec
 
 from mexcflow.errors import Misuse
 
+DEFAULT_EXCHANGE = "mexc"
 DEFAULT_DATABASE = "./data"
 DATABASE_VARIABLE = "MEXCFLOW_DATABASE"
 CONFIG_VARIABLE = "MEXCFLOW_CONFIG"
@@ -32,7 +34,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     symbol: str
-    exchange: str = "mexc"
+    exchange: str = DEFAULT_EXCHANGE
     table: str = ""
     channels: tuple[str, ...] = ("ticker", "deal", "depth")
     proxy: str = ""
@@ -49,7 +51,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         where = self.source or "--symbol"
         if not self.symbol.strip():
             raise Misuse(f"{where}: the symbol is empty", hint="Write it as the exchange does: BTC_USDT")
-        if self.flush_interval < 0 or self.stats_interval <= 0 or self.ping_interval <= 0:
+        intervals = (self.flush_interval, self.stats_interval, self.ping_interval)
+        if not all(map(math.isfinite, intervals)) or min(intervals) < 0 or 0 in intervals[1:]:
             raise Misuse(f"{where}: intervals are seconds above 0 (flush_interval may be 0)")
         if self.max_errors < 0:
             raise Misuse(f"{where}: max_errors is {self.max_errors}", hint="It counts errors: 0 or more")

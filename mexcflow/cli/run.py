@@ -1,5 +1,6 @@
 """`mexcflow run`: record one symbol of one exchange until told to stop."""
 
+import math
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ from mexcflow.cli.app import app
 from mexcflow.cli.live import LiveView
 from mexcflow.cli.options import Config, Database, LogFormat, LogLevel, start_log
 from mexcflow.cli.statistics import statistics_lines
-from mexcflow.config import Instance, config_folder, database_location, find_instance
+from mexcflow.config import DEFAULT_EXCHANGE, Instance, config_folder, database_location, find_instance
+from mexcflow.errors import Misuse
 from mexcflow.exchanges import check_channels, find_exchange
 from mexcflow.metrics import Snapshot
 from mexcflow.pipeline.connect import check_proxy
@@ -37,7 +39,7 @@ _LINE = "Connection"
 @app.command("run", epilog=_EPILOG)
 def run(
     symbol: Annotated[str, typer.Option(help="The symbol as the exchange writes it: BTC_USDT.")],
-    exchange: Annotated[str, typer.Option(help="The exchange's name.")] = "mexc",
+    exchange: Annotated[str, typer.Option(help="The exchange's name.")] = DEFAULT_EXCHANGE,
     table: Annotated[
         str | None, typer.Option(help="Table in mexc_data. Default: btc for BTC_USDT.", show_default=False)
     ] = None,
@@ -105,6 +107,8 @@ def run(
     its views are created when missing. Statistics go to standard output, the log to standard error.
     """
     start_log(log_level, log_format)
+    if not math.isfinite(duration):
+        raise Misuse(f"--duration: {duration} is no number of seconds", hint="0 means: without end")
     given = {
         "table": table,
         "channels": None if channels is None else _split(channels),

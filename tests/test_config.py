@@ -1,0 +1,139 @@
+"""Instance files: what they may say, and how a wrong one is told."""
+
+from pathlib import Path
+
+import pytest
+
+from mexcflow import config
+from mexcflow.config import Instance, default_table, find_instance, load_instance, load_instances
+from mexcflow.errors import Misuse
+from mexcflow.exchanges import check_channels, find_exchange
+
+GOOD = 'exchange = "mexc"\nsymbol = "BTC_USDT"\ntable = "btc"\nchannels = ["ticker", "deal"]\n'
+
+
+def write(folder: Path, text: str, name: str = "btc.toml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_a_file_says_everything_a_run_needs(tmp_path):
+    more = 'proxy = "socks5://127.0.0.1:1080"\nflush_interval = 2\nmax_errors = 7\ndatabase = "/srv/data"\n'
+    path = write(tmp_path, GOOD + more)
+    assert load_instance(path) == Instance(
+        exchange="mexc",
+        symbol="BTC_USDT",
+        table="btc",
+        channels=("ticker", "deal"),
+        proxy="socks5://127.0.0.1:1080",
+        flush_interval=2.0,
+        max_errors=7,
+        database="/srv/data",
+        source=str(path),
+    )
+
+
+def test_the_shipped_files_are_btc_eth_and_sol():
+    found = [(one.exchange, one.symbol, one.table) for one in load_instances(config.shipped("instances"))]
+    assert found == [("mexc", "BTC_USDT", "btc"), ("mexc", "ETH_USDT", "eth"), ("mexc", "SOL_USDT", "sol")]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("symbol = ", ["not TOML"]),
+        ('exchange = "mexc"\n', ["symbol"]),
+        (GOOD + 'symbl = "x"\n', ["'symbl'", "Did you mean 'symbol'?"]),
+        (GOOD + "colour = 1\n", ["'colour'", "Known keys: symbol, exchange"]),
+        ("symbol = 7\n", ["'symbol'", "Expected `str`, got `int`"]),
+        ('symbol = "A_USDT"\nchannels = "deal"\n', ["'channels'", "Expected `array`"]),
+        ('symbol = "A_USDT"\nmax_errors = -1\n', ["max_errors"]),
+        ('symbol = "A_USDT"\nflush_interval = -1\n', ["interval"]),
+        ('symbol = "A_USDT"\nstats_interval = nan\n', ["interval"]),
+        ('symbol = ""\n', ["symbol", "empty"]),
+        ('symbol = "A_USDT"\ntable = "a;b"\n', ["'a;b'", "--table"]),
+        ('symbol = "A_USDT"\ntable = "btc_deals"\n', ["'btc_deals'", "reserved"]),
+        ('symbol = "牛来_USDT"\n', ["'牛来'", "--table"]),
+        ('symbol = "A_USDT"\nsource = "x"\n', ["'source'"]),
+    ],
+)
+def test_a_wrong_file_is_told_with_its_name_the_key_and_what_is_right(tmp_path, text, says):
+    path = write(tmp_path, text)
+    with pytest.raises(Misuse) as error:
+        load_instance(path)
+    message = str(error.value)
+    assert message.startswith(str(path))
+    for word in says:
+        assert word in message
+    assert "\n" not in message
+
+
+def test_bytes_that_are_no_text_are_told(tmp_path):
+    path = tmp_path / "btc.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(Misuse, match=r"btc\.toml"):
+        load_instance(path)
+
+
+def test_an_instance_is_found_by_exchange_and_symbol(tmp_path):
+    write(tmp_path, GOOD)
+    write(tmp_path, 'symbol = "ETH_USDT"\n', "eth.toml")
+    assert find_instance(tmp_path, "mexc", "ETH_USDT").table == "eth"
+    assert find_instance(tmp_path, "mexc", "XRP_USDT") is None
+    assert find_instance(tmp_path, "other", "BTC_USDT") is None
+    assert find_instance(tmp_path / "btc.toml", "mexc", "BTC_USDT").channels == ("ticker", "deal")
+
+
+def test_two_files_for_one_stream_are_an_error_that_names_both(tmp_path):
+    write(tmp_path, GOOD)
+    write(tmp_path, GOOD, "again.toml")
+    with pytest.raises(Misuse, match=r"again\.toml.*btc\.toml"):
+        find_instance(tmp_path, "mexc", "BTC_USDT")
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(Misuse, match="--config"):
+        load_instances(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "table"),
+    [("BTC_USDT", "btc"), ("BTC_USD", "btc_usd"), ("BTC_USDC", "btc_usdc"), ("1INCH_USDT", "1inch")],
+)
+def test_tables_of_different_contracts_of_one_coin_differ(symbol, table):
+    assert default_table(symbol) == table
+
+
+def test_where_the_database_is(monkeypatch):
+    instance = Instance(symbol="X_USDT", database="from-file")
+    monkeypatch.delenv("MEXCFLOW_DATABASE", raising=False)
+    assert config.database_location(None) == "./data"
+    assert config.database_location(None, instance) == "from-file"
+    monkeypatch.setenv("MEXCFLOW_DATABASE", "from-environment")
+    assert config.database_location(None, instance) == "from-environment"
+    assert config.database_location("from-flag", instance) == "from-flag"
+
+
+def test_where_instance_files_are(monkeypatch, tmp_path):
+    monkeypatch.delenv("MEXCFLOW_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert config.config_folder(None) == config.shipped("instances")
+    (tmp_path / "instances").mkdir()
+    assert config.config_folder(None) == Path("instances")
+    monkeypatch.setenv("MEXCFLOW_CONFIG", "/etc/mexcflow")
+    assert config.config_folder(None) == Path("/etc/mexcflow")
+    assert config.config_folder(Path("given")) == Path("given")
+
+
+def test_an_exchange_that_does_not_exist_is_told_with_those_that_do():
+    with pytest.raises(Misuse, match=r"--exchange: there is no exchange 'mecx'. Did you mean 'mexc'\?"):
+        find_exchange("mecx", where="--exchange")
+
+
+@pytest.mark.parametrize(
+    ("channels", "says"), [((), "no channels"), (("deals",), "'deal'"), (("deal", "deal"), "twice")]
+)
+def test_a_channel_that_does_not_exist_is_told_with_those_that_do(channels, says):
+    with pytest.raises(Misuse, match=says):
+        check_channels(find_exchange("mexc", where=""), channels, where="--channels")

@@ -1,0 +1,89 @@
+"""The statistics: what they count, and that every number has a meaning written down."""
+
+from collections import Counter
+
+from mexcflow.cli.statistics import statistics_lines
+from mexcflow.metrics import MEANINGS, Metrics, Tally
+
+
+def metrics() -> Metrics:
+    return Metrics("BTC_USDT", "btc", ("ticker", "deal", "depth"), now=100.0)
+
+
+def test_an_interval_ends_and_totals_go_on():
+    one = metrics()
+    one.count(Tally(frames=3, rows=4, messages=Counter(deal=3), inserts=1, insert_ms=6.0, insert_ms_max=6.0))
+    first = one.snapshot(now=110.0, backlog_frames=5)
+    assert (first.total.rows, first.interval.rows, first.rows_per_s) == (4, 4, 0.4)
+    one.count(Tally(frames=1, rows=1, messages=Counter(depth=1)))
+    second = one.snapshot(now=112.0, backlog_frames=0)
+    assert (second.total.rows, second.interval.rows, second.rows_per_s) == (5, 1, 0.5)
+    assert second.total.messages == {"ticker": 0, "deal": 3, "depth": 1}
+    assert second.insert_mean_ms is None
+
+
+def test_the_final_block_is_about_the_whole_run():
+    one = metrics()
+    one.count(Tally(rows=10, lags_ms=Counter({3: 2})))
+    one.snapshot(now=105.0, backlog_frames=0)
+    one.count(Tally(rows=10, lags_ms=Counter({9: 1})))
+    last = one.snapshot(now=110.0, backlog_frames=0, final=True)
+    assert (last.rows_per_s, last.lag_median_ms, last.lag_max_ms) == (2.0, 3, 9)
+
+
+def test_a_peek_does_not_end_the_interval():
+    one = metrics()
+    one.count(Tally(rows=1))
+    one.snapshot(now=101.0, backlog_frames=0, close=False)
+    assert one.snapshot(now=102.0, backlog_frames=0).interval.rows == 1
+
+
+def test_lag_is_the_median_and_the_largest():
+    one = metrics()
+    one.count(Tally(lags_ms=Counter([5, 1, 9, 1, 7])))
+    snapshot = one.snapshot(now=101.0, backlog_frames=0)
+    assert (snapshot.lag_median_ms, snapshot.lag_max_ms) == (5, 9)
+    assert one.snapshot(now=102.0, backlog_frames=0).lag_median_ms is None
+
+
+def test_errors_of_an_interval_start_again_with_the_next():
+    one = metrics()
+    one.error()
+    one.count(Tally(errors=2))
+    assert one.errors_in_interval == 3
+    one.snapshot(now=101.0, backlog_frames=0)
+    assert one.errors_in_interval == 0
+
+
+def test_reconnects_keep_their_reason():
+    one = metrics()
+    one.disconnected("no market data for 30 s")
+    snapshot = one.snapshot(now=101.0, backlog_frames=0)
+    assert (snapshot.total.reconnects, snapshot.last_reason) == (1, "no market data for 30 s")
+    assert any("1 (last: no market data for 30 s)" in line for line in statistics_lines(snapshot))
+
+
+def test_every_number_for_machines_has_its_meaning():
+    shown = set(metrics().snapshot(now=101.0, backlog_frames=0).as_json())
+    told_elsewhere = {"symbol", "table", "final", "elapsed_s", "last_reason", "rows_per_s"}
+    assert shown - told_elsewhere == set(MEANINGS)
+
+
+def test_the_block_for_people_names_everything_that_was_asked_for():
+    block = "\n".join(statistics_lines(metrics().snapshot(now=115.0, backlog_frames=0)))
+    for word in (
+        "BTC_USDT",
+        "total records appended",
+        "ticker messages",
+        "deal messages",
+        "depth messages",
+        "→ btc/data.bin",
+        "skipped",
+        "dead letters",
+        "errors",
+        "records a second",
+        "reconnects",
+        "lag",
+        "insert time",
+    ):
+        assert word in block
