@@ -5,7 +5,6 @@ goes into a table, in column order.
 """
 
 from enum import StrEnum
-from typing import NamedTuple
 
 import msgspec
 
@@ -16,7 +15,7 @@ DEAD_LETTER_CHARS = 500
 """How much of a frame that cannot be decoded is kept."""
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """One websocket message, verbatim, with the time (Unix ns) its last byte was read."""
 
     received_ns: int

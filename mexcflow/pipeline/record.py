@@ -4,6 +4,7 @@ Threads: receive (one a connection), insert, and the caller's own, which prints 
 goes in order: stop receiving, flush, insert, acknowledge, close.
 """
 
+import gc
 import logging
 import sys
 import threading
@@ -80,6 +81,7 @@ class Recorder:
         instance = self._settings.instance
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         store = open_store(self._settings.database)
+        gc.freeze()  # what is imported by now stays: no need to look through it again and again
         try:
             check_table(store, instance.table)
             receiver = Receiver(
