@@ -21,7 +21,8 @@ SELECT
     multiIf(x[3] = '1', 'buy', x[3] = '2', 'sell', NULL) AS side
 FROM (SELECT ts, splitByChar('|', m) AS x FROM mexc_data.`btc` WHERE mt = 'd');
 
--- best first; an empty side is an empty array, and its best price, the spread and the mid are NULL
+-- best first; an empty side is an empty array, and its best price, the spread and the mid are NULL;
+-- the spread is taken between the prices as decimals: between doubles 84000.1 - 84000 is 0.10000000000582077
 CREATE OR REPLACE VIEW mexc_data.`btc_depth` AS
 SELECT
     ts,
@@ -29,12 +30,14 @@ SELECT
     asks,
     if(empty(bids), NULL, bids[1].1) AS best_bid,
     if(empty(asks), NULL, asks[1].1) AS best_ask,
-    best_ask - best_bid AS spread,
+    toFloat64(exact_ask - exact_bid) AS spread,
     (best_bid + best_ask) / 2 AS mid
 FROM
 (
     SELECT
         ts,
+        toDecimal128OrNull(substring(x[1], 2, position(x[1], ',') - 2), 18) AS exact_bid,
+        toDecimal128OrNull(substring(x[2], 2, position(x[2], ',') - 2), 18) AS exact_ask,
         JSONExtract(concat('[', x[1], ']'), 'Array(Tuple(price Float64, quantity Float64))') AS bids,
         JSONExtract(concat('[', x[2], ']'), 'Array(Tuple(price Float64, quantity Float64))') AS asks
     FROM (SELECT ts, splitByChar('|', m) AS x FROM mexc_data.`btc` WHERE mt = 'dp')

@@ -278,6 +278,8 @@ def test_into_the_real_engine_every_row_is_there_once(monkeypatch, tmp_path):
         journal.append(T_MS * 1_000_000, [deal(number) for number in range(100)] + [b"bad\ttab\nline"])
         inserter.close()
         inserter.run()
-        rows = store.query("SELECT toUnixTimestamp64Milli(ts), toString(mt), m FROM mexc_data.btc")
+        rows = store.query(
+            "SELECT toUnixTimestamp64Milli(ts), toString(mt), m FROM mexc_data.btc SETTINGS max_threads = 1"
+        )
     expected = [(T_MS + number, "d", f"{number}|1|1") for number in range(100)]
     assert rows == [*expected, (T_MS, "dl", "bad\ttab\nline")]

@@ -140,3 +140,10 @@ def test_a_filter_on_time_is_on_the_candles_own_time(store):
     assert store.query(
         f"SELECT open FROM mexc_data.btc_candles_1m WHERE ts >= toDateTime({T0 // 1000 + 480}) ORDER BY ts"
     ) == [(9.0,), (10.0,)]
+
+
+def test_a_spread_is_what_a_person_would_say_it_is(store):
+    books = ["[84000,1]|[84000.1,1]", "[0.0000015036,1]|[0.0000015037,1]", "[150.1,1]|[150.3,1]"]
+    store.insert_rows("btc", [(1_790_000_000_000 + n, "dp", book) for n, book in enumerate(books)])
+    spreads = store.query("SELECT spread FROM mexc_data.btc_depth ORDER BY ts")
+    assert spreads == [(0.1,), (1e-10,), (0.2,)]
