@@ -16,6 +16,7 @@ from mexcflow.pipeline.decode import read_frame
 from mexcflow.simulator import Faults, Simulator
 from mexcflow.store import open_store
 from tests.conftest import Running, mexcflow, wait_for
+from tests.http_front import HttpFront
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "frames/mexc.jsonl").read_text().splitlines()]
 T_MS = 1_790_000_000_000
@@ -301,3 +302,63 @@ def test_the_log_for_machines_is_one_object_a_line(start, exchange):
     assert running.stop() == 0
     lines = [json.loads(line) for line in running.err.splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+
+
+class TestOnAServer:
+    """The same job with a database behind HTTP, which can go away while we record."""
+
+    @pytest.fixture
+    def front(self, tmp_path):
+        with open_store(str(tmp_path / "server")) as store, HttpFront(store) as front:
+            yield front
+
+    def rows(self, front: HttpFront) -> list[Row]:
+        return front.store.query(
+            "SELECT toUnixTimestamp64Milli(ts), toString(mt), m FROM mexc_data.btc SETTINGS max_threads = 1"
+        )
+
+    def test_a_generated_market_comes_out_exact(self, start, front):
+        with Simulator(speed=20, keep_sent=True) as exchange:
+            running = record(start, exchange, "--database", f"http://127.0.0.1:{front.port}")
+            wait_for(lambda: len(exchange.sent) > 500)
+            with exchange.silence():
+                sent = count_channels(exchange.sent)
+                wait_for(lambda: statistics(running)[-1]["messages"] == sent)
+                assert running.stop() == 0
+        assert self.rows(front) == rows_of(exchange.sent)
+
+    def test_a_database_that_was_away_gets_every_row_once_and_in_order(self, start, front):
+        with Simulator(speed=10, keep_sent=True) as exchange:
+            running = record(start, exchange, "--database", f"http://127.0.0.1:{front.port}")
+            wait_for(lambda: deals(running) > 20)
+            front.refuse_with = (503, 202, "Code: 202. DB::Exception: Too many simultaneous queries.")
+            before = len(exchange.sent)
+            wait_for(lambda: statistics(running)[-1]["errors"] >= 2)
+            wait_for(lambda: len(exchange.sent) > before + 200)
+            front.refuse_with = None
+            wait_for(lambda: statistics(running)[-1]["backlog_frames"] < 50, seconds=30)
+            with exchange.silence():
+                sent = count_channels(exchange.sent)
+                wait_for(lambda: statistics(running)[-1]["messages"] == sent)
+                assert running.stop() == 0
+        assert self.rows(front) == rows_of(exchange.sent)
+        assert exchange.connections == 1
+
+    def test_stopping_while_it_is_away_says_what_is_lost_within_5_seconds(self, start, front):
+        with Simulator(speed=10) as exchange:
+            running = record(start, exchange, "--database", f"http://127.0.0.1:{front.port}")
+            wait_for(lambda: deals(running) > 20)
+            front.refuse_with = (503, 202, "Code: 202. DB::Exception: Too many simultaneous queries.")
+            wait_for(lambda: statistics(running)[-1]["errors"] >= 1)
+            assert running.stop(within=5.0) == 69
+        assert "frames that were received are not in the table" in running.err
+        assert "Traceback" not in running.err
+
+    def test_a_server_that_is_not_there_is_told_at_once(self, tmp_path):
+        done = mexcflow(
+            "run", "--symbol", "BTC_USDT", "--database", "http://me:secret@127.0.0.1:1", cwd=tmp_path
+        )
+        assert done.returncode == 69
+        assert "http://me@127.0.0.1:1" in done.stderr
+        assert "secret" not in done.stderr
+        assert "Traceback" not in done.stderr

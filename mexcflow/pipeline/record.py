@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 
 _WATCH_INTERVAL_S = 0.25
 _RECEIVER_GRACE_S = 1.0
-_INSERTER_GRACE_S = 3.0
+_PROGRESS_S = 2.0
+"""How long the insert thread may take for nothing at all before its attempts are given up."""
+_LAST_TRY_S = 1.0
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter from another. The default of 5 ms would delay receive
 times while a batch is decoded, and an INSERT several times over."""
@@ -164,10 +166,12 @@ class Recorder:
         receiver.stop()
         receiving.join(_RECEIVER_GRACE_S)
         inserter.close()
-        inserting.join(_INSERTER_GRACE_S)
-        if inserting.is_alive():
-            inserter.give_up()
-            inserting.join(_INSERTER_GRACE_S)
+        left = -1
+        while inserting.is_alive() and self._journal.backlog != left:
+            left = self._journal.backlog
+            inserting.join(_PROGRESS_S)
+        inserter.give_up()  # nothing moves: the database is away
+        inserting.join(_LAST_TRY_S)
         if self._journal.backlog:
             logger.error("%d frames that were received are not in the table", self._journal.backlog)
 
