@@ -1,5 +1,5 @@
 """`python -m mexcflow` is the command `mexcflow`."""
 
-from mexcflow.cli.app import main
+from mexcflow.cli.main import main
 
 main()

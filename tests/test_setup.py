@@ -17,7 +17,7 @@ from tests.http_front import HttpFront
 BTC = ["database mexc_data", "table mexc_data.btc", "view mexc_data.btc_ticker", "view mexc_data.btc_deals",
        "view mexc_data.btc_depth", "view mexc_data.btc_candles_1m"]  # fmt: skip
 INSTANCES = [Instance(symbol="BTC_USDT", table="btc", source="btc.toml")]
-COMMAND = "from mexcflow.cli import app as a, setup, verify, sql; a.main()"
+COMMAND = "from mexcflow.cli.main import main; main()"
 
 
 @pytest.fixture

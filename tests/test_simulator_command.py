@@ -12,7 +12,7 @@ import pytest
 from mexcflow.simulator import Simulator
 from tests.test_simulator_protocol import Client
 
-COMMAND = [sys.executable, "-c", "from mexcflow.cli import app, simulate; app.main()", "simulate"]
+COMMAND = [sys.executable, "-m", "mexcflow", "simulate"]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from mexcflow.ops.sql import parse_statement
 from mexcflow.store import ensure_table, open_store
 
 T0 = 1_700_000_000_000
-COMMAND = "from mexcflow.cli import app as a, setup, verify, sql; a.main()"
+COMMAND = "from mexcflow.cli.main import main; main()"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tests.http_front import HttpFront
 
 T0 = 1_700_000_000_000
 NOW_MS = T0 + 3_600_000
-COMMAND = "from mexcflow.cli import app as a, setup, verify, sql; a.main()"
+COMMAND = "from mexcflow.cli.main import main; main()"
 INSTANCES = [Instance(symbol="BTC_USDT", table="btc")]
 LEVELS = ",".join(f"[{84000 - n},{n}]" for n in range(20))
 

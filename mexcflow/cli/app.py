@@ -1,12 +1,10 @@
-"""The command line: one file a command; this one puts them together and ends every error in one line."""
+"""The command line itself; each command is a file beside this one that adds itself to `app`."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from mexcflow import __version__
-from mexcflow.errors import MexcflowError
 
 app = typer.Typer(
     name="mexcflow",
@@ -32,15 +30,3 @@ def _root(
     ] = False,
 ) -> None:
     """Record crypto market data into ClickHouse, and prove what you hold."""
-
-
-def main() -> None:
-    """Run the command line; exit codes are those of `mexcflow.errors`."""
-    # each of these adds its command to `app`, in the order of the help
-    from mexcflow.cli import setup, run, verify, sql, simulate  # noqa: F401, I001
-
-    try:
-        app()
-    except MexcflowError as error:
-        typer.echo(f"mexcflow: {error}", err=True)
-        sys.exit(error.exit_code)
