@@ -6,7 +6,6 @@ an error that names the file, the key and what would be right.
 """
 
 import difflib
-import math
 import os
 import re
 import tomllib
@@ -22,6 +21,7 @@ DEFAULT_DATABASE = "./data"
 DATABASE_VARIABLE = "MEXCFLOW_DATABASE"
 CONFIG_VARIABLE = "MEXCFLOW_CONFIG"
 TABLE_NAME = re.compile(r"[a-z0-9_]{1,64}")
+_LONGEST_INTERVAL_S = 86_400.0
 VIEW_SUFFIXES = ("_ticker", "_deals", "_depth", "_candles_1m")
 
 
@@ -48,15 +48,20 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def checked(self) -> "Instance":
         """Return this instance with its table's name filled in, or raise `Misuse` for a bad value."""
-        where = self.source or "--symbol"
+        where = self.source or "command line"
         if not self.symbol.strip():
             raise Misuse(f"{where}: the symbol is empty", hint="Write it as the exchange does: BTC_USDT")
         intervals = (self.flush_interval, self.stats_interval, self.ping_interval)
-        if not all(map(math.isfinite, intervals)) or min(intervals) < 0 or 0 in intervals[1:]:
-            raise Misuse(f"{where}: intervals are seconds above 0 (flush_interval may be 0)")
+        if not all(0 <= seconds <= _LONGEST_INTERVAL_S for seconds in intervals) or 0 in intervals[1:]:
+            raise Misuse(f"{where}: an interval is above 0 and at most a day (flush_interval may be 0)")
         if self.max_errors < 0:
             raise Misuse(f"{where}: max_errors is {self.max_errors}", hint="It counts errors: 0 or more")
         table = self.table or default_table(self.symbol)
+        if not self.table and not TABLE_NAME.fullmatch(table):
+            raise Misuse(
+                f"{where}: no table can be named after the symbol {self.symbol!r}",
+                hint="Is it spelt as the exchange does (BTC_USDT)? If so, name a table with --table",
+            )
         check_table_name(table, where=where)
         return msgspec.structs.replace(self, table=table)
 
@@ -122,18 +127,6 @@ def load_instances(config: Path) -> list[Instance]:
     return [load_instance(path) for path in sorted(config.glob("*.toml"))]
 
 
-def find_instance(config: Path, exchange: str, symbol: str) -> Instance | None:
-    """Return the instance of this stream, or None when no file describes it.
-
-    All files are read, so that a broken one is not passed over in silence.
-    """
-    found = [one for one in load_instances(config) if (one.exchange, one.symbol) == (exchange, symbol)]
-    if len(found) > 1:
-        files = ", ".join(one.source for one in found)
-        raise Misuse(f"{symbol} of {exchange} is described twice: {files}", hint="Keep one of them")
-    return found[0] if found else None
-
-
 def config_folder(given: Path | None) -> Path:
     """Return where instance files are: what was given, else `./instances`, else those that ship."""
     if given is not None:
@@ -147,12 +140,9 @@ def config_folder(given: Path | None) -> Path:
 
 def database_location(given: str | None, instance: Instance | None = None) -> str:
     """Return the folder or URL of the database: flag, environment, instance file, `./data`."""
-    return (
-        given
-        or os.environ.get(DATABASE_VARIABLE)
-        or (instance.database if instance else "")
-        or DEFAULT_DATABASE
-    )
+    if given is not None:
+        return given
+    return os.environ.get(DATABASE_VARIABLE) or (instance.database if instance else "") or DEFAULT_DATABASE
 
 
 def shipped(name: str) -> Path:

@@ -43,6 +43,12 @@ class _StderrHandler(logging.StreamHandler[Any]):
         super().emit(record)
 
 
+def for_machines() -> bool:
+    """Say whether log lines are JSON."""
+    handlers = logging.getLogger("mexcflow").handlers
+    return any(isinstance(handler.formatter, _JsonFormatter) for handler in handlers)
+
+
 def configure(level: str, fmt: str) -> None:
     """Send the package's log lines to standard error; `fmt` is 'text' or 'json'."""
     handler = _StderrHandler()

@@ -165,10 +165,13 @@ class Metrics:
         self.count(Tally(errors=1))
 
     def disconnected(self, reason: str) -> None:
-        """Remember why the connection is gone; each counts as a reconnect once it is tried again."""
+        """Remember why the connection is gone, or why it could not be made."""
         with self._lock:
             self._last_reason = reason
-            self._interval.reconnects += 1
+
+    def reconnected(self) -> None:
+        """Count a connection that stands again."""
+        self.count(Tally(reconnects=1))
 
     @property
     def errors_in_interval(self) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mexcflow import config
-from mexcflow.config import Instance, default_table, find_instance, load_instance, load_instances
+from mexcflow.config import Instance, default_table, load_instance, load_instances
 from mexcflow.errors import Misuse
 from mexcflow.exchanges import check_channels, find_exchange
 
@@ -54,7 +54,8 @@ def test_the_shipped_files_are_btc_eth_and_sol():
         ('symbol = ""\n', ["symbol", "empty"]),
         ('symbol = "A_USDT"\ntable = "a;b"\n', ["'a;b'", "--table"]),
         ('symbol = "A_USDT"\ntable = "btc_deals"\n', ["'btc_deals'", "reserved"]),
-        ('symbol = "牛来_USDT"\n', ["'牛来'", "--table"]),
+        ('symbol = "牛来_USDT"\n', ["'牛来_USDT'", "--table"]),
+        ('symbol = "A_USDT"\nflush_interval = 1e10\n', ["interval", "a day"]),
         ('symbol = "A_USDT"\nsource = "x"\n', ["'source'"]),
     ],
 )
@@ -74,22 +75,6 @@ def test_bytes_that_are_no_text_are_told(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(Misuse, match=r"btc\.toml"):
         load_instance(path)
-
-
-def test_an_instance_is_found_by_exchange_and_symbol(tmp_path):
-    write(tmp_path, GOOD)
-    write(tmp_path, 'symbol = "ETH_USDT"\n', "eth.toml")
-    assert find_instance(tmp_path, "mexc", "ETH_USDT").table == "eth"
-    assert find_instance(tmp_path, "mexc", "XRP_USDT") is None
-    assert find_instance(tmp_path, "other", "BTC_USDT") is None
-    assert find_instance(tmp_path / "btc.toml", "mexc", "BTC_USDT").channels == ("ticker", "deal")
-
-
-def test_two_files_for_one_stream_are_an_error_that_names_both(tmp_path):
-    write(tmp_path, GOOD)
-    write(tmp_path, GOOD, "again.toml")
-    with pytest.raises(Misuse, match=r"again\.toml.*btc\.toml"):
-        find_instance(tmp_path, "mexc", "BTC_USDT")
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
@@ -113,6 +98,7 @@ def test_where_the_database_is(monkeypatch):
     monkeypatch.setenv("MEXCFLOW_DATABASE", "from-environment")
     assert config.database_location(None, instance) == "from-environment"
     assert config.database_location("from-flag", instance) == "from-flag"
+    assert config.database_location("", instance) == ""  # which opening it refuses
 
 
 def test_where_instance_files_are(monkeypatch, tmp_path):

@@ -322,14 +322,25 @@ class TestProxies:
         with pytest.raises(Misuse, match="proxy"):
             check_proxy(url, where="--proxy")
 
-    def test_user_and_password_are_taken_out_for_messages(self):
-        assert redacted("socks5://me:se@cret@host:1") == "socks5://host:1"
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("socks5://me:se@cret@host:1", "socks5://host:1"),
+            ("socks5://host:1", "socks5://host:1"),
+            ("me:secret@host:1", "host:1"),
+            ("http:/me:secret@host:1", "host:1"),
+        ],
+    )
+    def test_user_and_password_are_taken_out_for_messages(self, url, shown):
+        assert redacted(url) == shown
 
 
-@pytest.mark.parametrize("url", ["http://host/", "host:1", "", "wss://"])
+@pytest.mark.parametrize(
+    "url", ["http://host/", "host:1", "", "wss://", "ws://h:99999/", "ws://h:0/", "ws://[::1"]
+)
 def test_what_is_no_websocket_url_is_misuse(url):
     with pytest.raises(Misuse, match="websocket"):
-        check_endpoint(url)
+        check_endpoint(url, where="--endpoint")
 
 
 def relay(one: socket.socket, other: socket.socket) -> None:

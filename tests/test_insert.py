@@ -35,6 +35,7 @@ class FaultyStore:
     """A store whose inserts fail as told: `faults` are raised one by one before anything is stored."""
 
     location = "nowhere"
+    embedded = False
 
     def __init__(self, *faults: Exception) -> None:
         self.faults = list(faults)

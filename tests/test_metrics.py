@@ -58,6 +58,8 @@ def test_errors_of_an_interval_start_again_with_the_next():
 def test_reconnects_keep_their_reason():
     one = metrics()
     one.disconnected("no market data for 30 s")
+    assert one.snapshot(now=101.0, backlog_frames=0).total.reconnects == 0
+    one.reconnected()
     snapshot = one.snapshot(now=101.0, backlog_frames=0)
     assert (snapshot.total.reconnects, snapshot.last_reason) == (1, "no market data for 30 s")
     assert any("1 (last: no market data for 30 s)" in line for line in statistics_lines(snapshot))

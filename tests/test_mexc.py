@@ -70,6 +70,24 @@ def test_bytes_that_are_no_frame_become_a_dead_letter_of_500_characters(payload)
     assert reading.text
 
 
+def test_gzip_of_several_members_is_one_text():
+    frame = next(case["frame"] for case in CASES if case["about"] == "20 levels a side").encode()
+    assert read(gzip.compress(frame[:100]) + gzip.compress(frame[100:])) == read(frame)
+
+
+def test_two_frames_in_one_gzip_are_not_taken_for_one():
+    frame = CASES[0]["frame"].encode()
+    reading = read(gzip.compress(frame) + gzip.compress(frame))
+    assert reading.kind is Kind.DEAD_LETTER
+    assert reading.rows[0][2] == (frame + frame).decode()[:500]
+    assert read(gzip.compress(frame) + b"junk").kind is Kind.DEAD_LETTER
+
+
+def test_a_direction_may_be_written_with_a_point():
+    frame = CASES[0]["frame"].replace('"T":2', '"T":2.0')
+    assert read(frame.encode()) == read(CASES[0]["frame"].encode())
+
+
 def test_a_dead_letter_is_cut_at_500_characters_not_bytes():
     ((_, _, text),) = read("牛".encode() * 600).rows
     assert text == "牛" * 500

@@ -136,7 +136,7 @@ def test_every_symbol_has_its_own_table_and_views(store):
 
 def test_two_instances_may_not_share_a_table(store):
     twice = [*INSTANCES, Instance(symbol="BTC_USDC", table="btc", source="other.toml")]
-    with pytest.raises(Misuse, match=r"btc.toml and other.toml"):
+    with pytest.raises(Misuse, match=r"table 'btc' is that of BTC_USD. \((btc|other)\.toml\)"):
         setup(store, twice)
 
 

@@ -52,13 +52,29 @@ def test_every_client_gets_all_frames_once_in_order_and_then_pongs():
     lines = [b'{"a":  1}', b"not json", b"base64:AAEC", b'{"b":7.5E+4}']
     expected = [(TEXT, lines[0]), (TEXT, lines[1]), (BINARY, b"\x00\x01\x02"), (TEXT, lines[3])]
     with Simulator(frames=lines, keep_sent=True) as exchange:
-        for _ in range(2):
-            with Client(exchange.url, "deal") as client:
+        with Client(exchange.url, "deal") as one, Client(exchange.url, "deal") as other:
+            for client in (one, other):
                 assert [client.raw() for _ in lines] == expected
                 client.ask("ping")
                 assert client.next()["channel"] == "pong"
                 assert client.silent()
-        assert exchange.sent == 2 * [payload for _, payload in expected]
+        assert sorted(exchange.sent) == sorted(2 * [payload for _, payload in expected])
+
+
+def test_a_client_that_comes_back_is_sent_no_frame_twice():
+    lines = [b"%d" % number for number in range(40)]
+    with Simulator(frames=lines, rate=50, keep_sent=True) as exchange:
+        got: list[bytes] = []
+        for wanted in (5, 10):
+            with Client(exchange.url, "deal") as client:
+                got += [client.raw()[1] for _ in range(wanted)]
+        with Client(exchange.url, "deal") as client:
+            while not got or got[-1] != lines[-1]:
+                got.append(client.raw()[1])
+        with Client(exchange.url, "deal") as client:
+            assert client.silent()
+        assert exchange.sent == lines
+    assert got == sorted(set(got), key=int)  # some were on their way when the connection was cut
 
 
 def test_nothing_is_played_before_a_subscription():

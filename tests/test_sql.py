@@ -1,5 +1,6 @@
 """`mexcflow sql`: any statement, any format, and errors of one line."""
 
+import json
 import os
 import pty
 import re
@@ -217,3 +218,38 @@ def test_text_of_the_database_cannot_steer_the_terminal():
     assert printable("a\x1b[2Jb\x07\x9bc\n").plain == r"a\x1b[2Jb\x07\x9bc\n"
     assert printable("[red]x[/red]").plain == "[red]x[/red]"
     assert printable("x" * 10, 5).plain == "xxxx…"
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("SHOW TABLES", "btc_deals\n"),
+        ("SHOW CREATE TABLE btc", "StripeLog"),
+        ("DESCRIBE btc", "DateTime64(3)"),
+        ("EXPLAIN SELECT 1", "ReadFromSystemOne"),
+        ("EXISTS TABLE btc", "1\n"),
+        ("CHECK TABLE btc", "data.bin"),
+    ],
+)
+def test_what_is_no_select_answers_in_a_pipe_and_into_a_file_too(data, tmp_path, statement, says):
+    ran = run(data, statement)
+    assert ran.returncode == 0, ran.stderr
+    assert says in ran.stdout
+    assert run(data, statement, "--output", str(tmp_path / "out.txt")).returncode == 0
+    assert (tmp_path / "out.txt").read_text() == ran.stdout
+
+
+def test_statements_that_show_take_a_format(data):
+    assert json.loads(run(data, "EXISTS TABLE btc", "--format", "JSONEachRow").stdout) == {"result": 1}
+
+
+@pytest.mark.parametrize("rest", [("--format", "TSV"), ("--output", "/dev/full")])
+def test_a_result_that_cannot_be_written_is_74(data, rest):
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            arguments(data, "SELECT number FROM numbers(100000)", *rest),
+            stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    assert ran.returncode == 74
+    assert ran.stderr.startswith("mexcflow: ")
+    assert "Traceback" not in ran.stderr

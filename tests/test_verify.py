@@ -52,7 +52,7 @@ BAD = [
     ("d", "84055.|3|1"),
     ("d", ".5|3|1"),
     ("d", "84055.0|3|1"),
-    ("d", "-84055|3|1"),
+    ("d", "--84055|3|1"),
     ("d", "84055|3|1\n"),
     ("d", " 84055|3|1"),
     ("dp", ""),
@@ -111,7 +111,7 @@ def test_each_kind_of_bad_row_is_found(store):
         assert "1 rows do not decode" in btc.problems[0]
 
 
-@pytest.mark.parametrize("ts_ms", [0, 1_262_303_999_999, NOW_MS + 86_400_001])
+@pytest.mark.parametrize("ts_ms", [0, 999_999_999_999, NOW_MS + 86_400_001])
 def test_a_time_that_cannot_be_is_found(store, ts_ms):
     store.insert_rows("btc", [(ts_ms, "d", "1|1|1")])
     assert report_on(store).tables["btc"].undecodable_rows == 1

@@ -1,5 +1,6 @@
 """The live view of `mexcflow run` on a terminal: the statistics block, repainted twice a second."""
 
+import dataclasses
 from collections.abc import Callable
 from types import TracebackType
 
@@ -18,6 +19,7 @@ class LiveView:
     def __init__(self, peek: Callable[[], Snapshot]) -> None:
         self._peek = peek
         self._ticks = 0
+        self._finished: Snapshot | None = None
         self._live = Live(console=Console(), auto_refresh=False, redirect_stdout=True, redirect_stderr=True)
 
     def __enter__(self) -> "LiveView":
@@ -31,10 +33,18 @@ class LiveView:
 
     def show(self, snapshot: Snapshot) -> None:
         """Show the block of a finished interval."""
+        self._finished = snapshot
         self._live.update(statistics_panel(snapshot), refresh=True)
 
     def tick(self) -> None:
         """Repaint now and then with the numbers as they stand."""
         self._ticks += 1
         if self._ticks % _TICKS_A_REPAINT == 0:
-            self._live.update(statistics_panel(self._peek()), refresh=True)
+            self._live.update(statistics_panel(self._now()), refresh=True)
+
+    def _now(self) -> Snapshot:
+        """Return the numbers as they stand; rates are those of the last interval until there are new ones."""
+        now, finished = self._peek(), self._finished
+        if finished is None or now.interval.inserts or now.interval_s > finished.interval_s:
+            return now
+        return dataclasses.replace(now, interval=finished.interval, interval_s=finished.interval_s)

@@ -1,9 +1,12 @@
 """`mexcflow run`: record one symbol of one exchange until told to stop."""
 
+import contextlib
+import logging
 import math
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +18,13 @@ from mexcflow.cli.app import app
 from mexcflow.cli.live import LiveView
 from mexcflow.cli.options import Config, Database, LogFormat, LogLevel, start_log
 from mexcflow.cli.statistics import statistics_lines
-from mexcflow.config import DEFAULT_EXCHANGE, Instance, config_folder, database_location, find_instance
+from mexcflow.config import DEFAULT_EXCHANGE, Instance, config_folder, database_location
 from mexcflow.errors import Misuse
-from mexcflow.exchanges import check_channels, find_exchange
 from mexcflow.metrics import Snapshot
-from mexcflow.pipeline.connect import check_proxy
+from mexcflow.ops.instances import check_instance, check_sole_writer, read_instances
 from mexcflow.pipeline.record import Recorder, Settings
+
+logger = logging.getLogger(__name__)
 
 _EPILOG = """Examples:
 
@@ -139,15 +143,15 @@ def _instance(exchange: str, symbol: str, config: Path | None, given: dict[str, 
 
     What a flag gives is checked here, so that an error names the flag and not the file.
     """
-    known = find_exchange(exchange, where="--exchange")
-    if given["channels"] is not None:
-        check_channels(known, given["channels"], where="--channels")
-    if given["proxy"]:
-        check_proxy(given["proxy"], where="--proxy")
-    found = find_instance(config_folder(config), exchange, symbol)
-    base = found or Instance(exchange=exchange, symbol=symbol)
     flags = {key: value for key, value in given.items() if value is not None}
-    return msgspec.structs.replace(base, **flags).checked()
+    of_flags = Instance(exchange=exchange, symbol=symbol, **flags).checked()
+    check_instance(of_flags, where="command line")
+    instances = read_instances(config_folder(config))
+    stream = (exchange, symbol)
+    found = next((one for one in instances if (one.exchange, one.symbol) == stream), of_flags)
+    instance = msgspec.structs.replace(found, **flags).checked()
+    check_sole_writer(instance, instances)
+    return instance
 
 
 def _record(recorder: Recorder, log_format: str) -> None:
@@ -160,11 +164,12 @@ def _record(recorder: Recorder, log_format: str) -> None:
             os._exit(130)
         recorder.stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP, and so do we then
+            signal.signal(number, on_signal)
     if log_format == "json":
         recorder.run(_print_json, _nothing)
-    elif sys.stdout.isatty():
+    elif sys.stdout is not None and sys.stdout.isatty():
         with LiveView(recorder.snapshot) as live:
             recorder.run(live.show, live.tick)
     else:
@@ -176,8 +181,23 @@ def _nothing() -> None:
 
 
 def _print_lines(snapshot: Snapshot) -> None:
-    typer.echo("\n".join(statistics_lines(snapshot)))
+    _print("\n".join(statistics_lines(snapshot)))
 
 
 def _print_json(snapshot: Snapshot) -> None:
-    typer.echo(orjson.dumps({"statistics": snapshot.as_json()}))
+    now = datetime.now(UTC)
+    _print(orjson.dumps({"time": now, "statistics": snapshot.as_json()}, option=orjson.OPT_UTC_Z).decode())
+
+
+def _print(text: str) -> None:
+    """Print; that nobody can read it any more must not end a recording."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        logger.warning("standard output: %s; no more statistics, recording goes on", error.strerror)
+        with contextlib.suppress(OSError):  # what is left in its buffer fails once more
+            sys.stdout.close()
+        sys.stdout = None

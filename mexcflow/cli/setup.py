@@ -9,7 +9,8 @@ from mexcflow.cli.app import app
 from mexcflow.cli.interrupt import interruptible
 from mexcflow.cli.options import AsJson, Config, Database, LogFormat, LogLevel, start_log
 from mexcflow.cli.tables import make_console, setup_table
-from mexcflow.config import Instance, config_folder, database_location, load_instances
+from mexcflow.config import Instance, config_folder, database_location
+from mexcflow.ops.instances import read_instances
 from mexcflow.store.open import open_store
 from mexcflow.store.schema import SetupSummary
 
@@ -38,7 +39,7 @@ def setup_command(
     """
     start_log(log_level, log_format)
     folder = config_folder(config)
-    instances = load_instances(folder)
+    instances = read_instances(folder)
     locations: dict[str, list[Instance]] = {} if instances else {database_location(database): []}
     for instance in instances:
         locations.setdefault(database_location(database, instance), []).append(instance)

@@ -111,7 +111,7 @@ NoAcks = Annotated[bool, _switch("--no-acks", "Never acknowledge a subscription.
 _EPILOG = """
 Examples:
 
-[bold]mexcflow simulate[/bold] and, elsewhere: mexcflow run --endpoint ws://127.0.0.1:8765/edge
+[bold]mexcflow simulate[/bold] and, elsewhere: mexcflow run --symbol BTC_USDT --endpoint ws://127.0.0.1:8765/edge
 
 [bold]mexcflow simulate --drop-every 20 --garbage-every 5[/bold] for a bad day
 

@@ -11,10 +11,11 @@ import typer
 
 from mexcflow.cli.app import app
 from mexcflow.cli.interrupt import end_now, interruptible
-from mexcflow.cli.options import Database, LogFormat, LogLevel, start_log
+from mexcflow.cli.options import Config, Database, LogFormat, LogLevel, start_log
 from mexcflow.cli.tables import make_console, print_result
-from mexcflow.config import database_location
+from mexcflow.config import config_folder
 from mexcflow.errors import DiskFailed, Misuse
+from mexcflow.ops.instances import database_to_read
 from mexcflow.ops.sql import BINARY_FORMATS, Statement, parse_statement
 from mexcflow.store.open import open_store
 from mexcflow.store.store import DATABASE, Store
@@ -47,6 +48,7 @@ def sql_command(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the result to a file.")
     ] = None,
     database: Database = None,
+    config: Config = None,
     log_level: LogLevel = "info",
     log_format: LogFormat = "text",
 ) -> None:
@@ -59,7 +61,8 @@ def sql_command(
     asked = parse_statement(_text(statement))
     fmt = _checked_format(asked, fmt, output)
     try:
-        interruptible(lambda: _run(database_location(database), asked, fmt, output))
+        location = database_to_read(database, config_folder(config))
+        interruptible(lambda: _run(location, asked, fmt, output))
     except BrokenPipeError:
         # the reader has what it wanted (head); its pipe must not be flushed again on the way out
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -94,13 +97,13 @@ def _run(location: str, asked: Statement, fmt: str, output: Path | None) -> None
         elif output is not None:
             _write_file(output, _chunks(store, asked, fmt))
         elif fmt or asked.own_format or not sys.stdout.isatty():
-            _write(sys.stdout.buffer, _chunks(store, asked, fmt))
+            _write_out(_chunks(store, asked, fmt))
         else:
             _show(store, asked)
 
 
 def _chunks(store: Store, asked: Statement, fmt: str) -> Iterator[bytes]:
-    return store.export(asked.text, "" if asked.own_format else fmt or "TabSeparated")
+    return store.export(asked.text, "" if asked.own_format else fmt or "TabSeparated", stream=asked.reads)
 
 
 def _write(file: IO[bytes], chunks: Iterable[bytes]) -> None:
@@ -109,28 +112,41 @@ def _write(file: IO[bytes], chunks: Iterable[bytes]) -> None:
     file.flush()
 
 
+def _write_out(chunks: Iterable[bytes]) -> None:
+    try:
+        _write(sys.stdout.buffer, chunks)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        end_with = DiskFailed(f"standard output: {error.strerror}")
+        typer.echo(f"mexcflow: {end_with}", err=True)
+        end_now(end_with.exit_code)  # what is left in the buffer must not be tried again on the way out
+
+
 def _write_file(output: Path, chunks: Iterable[bytes]) -> None:
     """Write a file that is there as a whole or not at all."""
-    if output.exists() and not output.is_file():  # a pipe, /dev/stdout
-        with output.open("wb") as file:
-            _write(file, chunks)
-        return
-    part = output.with_name(output.name + ".part")
+    special = output.exists() and not output.is_file()  # a pipe, /dev/stdout
+    part = output if special else output.with_name(output.name + ".part")
     try:
         with part.open("wb") as file:
             _write(file, chunks)
-        part.replace(output)
+        if not special:
+            part.replace(output)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise DiskFailed(f"{output}: {error.strerror}", hint="Give another file with --output") from error
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        if not special:
+            with contextlib.suppress(OSError):
+                part.unlink()
 
 
 def _show(store: Store, asked: Statement) -> None:
     """Print the first rows as a table; one more than is shown is asked for, to know that there are more."""
     limit = {"limit": _TERMINAL_ROWS + 1} if asked.reads else None
-    text = b"".join(store.export(asked.text, _TABLE_FORMAT, limit)).decode(errors="replace")
+    chunks = store.export(asked.text, _TABLE_FORMAT, limit, stream=asked.reads)
+    text = b"".join(chunks).decode(errors="replace")
     lines = text.split("\n")[:-1]
     if not lines:
         return

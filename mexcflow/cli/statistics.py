@@ -12,7 +12,7 @@ def statistics_fields(snapshot: Snapshot) -> list[tuple[str, str]]:
     fields += [
         (
             "skipped",
-            f"{_skipped(snapshot):,} ({total.acks} acks, {total.pongs} pongs, {total.skipped} empty)",
+            f"{_skipped(snapshot):,} (acks {total.acks:,}, pongs {total.pongs:,}, empty {total.skipped:,})",
         ),
         ("dead letters", f"{total.dead_letters:,}"),
         ("errors", f"{total.errors:,}"),

@@ -13,7 +13,8 @@ from mexcflow.cli.interrupt import interruptible
 from mexcflow.cli.options import AsJson, Config, Database, LogFormat, LogLevel, start_log
 from mexcflow.cli.tables import make_console, megabytes, of_budget, verify_tables
 from mexcflow.clock import SYSTEM_CLOCK
-from mexcflow.config import Instance, config_folder, database_location, load_instances
+from mexcflow.config import Instance, config_folder
+from mexcflow.ops.instances import database_to_read, read_instances
 from mexcflow.ops.verify import Report, missing, verify
 from mexcflow.store.folder import has_database
 from mexcflow.store.open import open_store
@@ -46,11 +47,12 @@ def verify_command(
     5 seconds, damaged files, a table that is not ours, no table at all.
     """
     start_log(log_level, log_format)
-    instances = load_instances(config_folder(config))
+    instances = read_instances(config_folder(config))
+    location = database_to_read(database, config_folder(config))
     status = make_console(stderr=True).status("opening the database")
 
     def work() -> Report:
-        return _report(database_location(database), instances, tables or [], status.update)
+        return _report(location, instances, tables or [], status.update)
 
     with status:
         report = interruptible(work, before_exit=status.stop)

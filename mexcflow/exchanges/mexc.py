@@ -34,6 +34,7 @@ from mexcflow.model import Kind, Reading, Row, Undecodable
 _PUSH = b'"push.'
 _METHODS = {"ticker": "ticker", "deal": "deal", "depth": "depth.full"}
 _OUR_WORDS = {method: channel for channel, method in _METHODS.items()}
+_DIRECTIONS: dict[float, str] = {1: "1", 2: "2"}
 _LEVELS = 20
 _FUNDING_DECIMALS = 8
 _MAX_UNZIPPED_BYTES = 16 * 1024 * 1024
@@ -54,7 +55,7 @@ class _Ticker(msgspec.Struct, gc=False):
 class _Deal(msgspec.Struct, gc=False):
     p: Raw
     v: Raw
-    T: Literal[1, 2]
+    T: int | float
     t: _Ms
 
 
@@ -134,13 +135,16 @@ class Mexc:
         """Return the text of a message; gzip is told by its magic number."""
         if not payload.startswith(b"\x1f\x8b"):
             return payload
-        gunzip = zlib.decompressobj(wbits=31)
-        try:
-            text = gunzip.decompress(payload, _MAX_UNZIPPED_BYTES)
-        except zlib.error as error:
-            raise Undecodable(f"damaged gzip: {error}") from error
-        if not gunzip.eof:
-            raise Undecodable("gzip cut short, or larger than 16 MiB")
+        text = b""
+        while payload:  # a file of gzip may have several members, one behind the other
+            gunzip = zlib.decompressobj(wbits=31)
+            try:
+                text += gunzip.decompress(payload, _MAX_UNZIPPED_BYTES)
+            except zlib.error as error:
+                raise Undecodable(f"damaged gzip: {error}") from error
+            if not gunzip.eof or len(text) > _MAX_UNZIPPED_BYTES:
+                raise Undecodable("gzip cut short, or larger than 16 MiB")
+            payload = gunzip.unused_data
         return text
 
     def read(self, payload: bytes) -> Reading:
@@ -161,7 +165,10 @@ class Mexc:
         self._check_symbol(frame.symbol)
         deals = frame.data if isinstance(frame.data, list) else [frame.data]
         rows = tuple(
-            [(_event_ms(deal.t), "d", f"{_number(deal.p)}|{_number(deal.v)}|{deal.T}") for deal in deals]
+            [
+                (_event_ms(deal.t), "d", f"{_number(deal.p)}|{_number(deal.v)}|{_DIRECTIONS[deal.T]}")
+                for deal in deals
+            ]
         )
         return Reading(Kind.DATA if rows else Kind.SKIPPED, "deal", rows)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mexcflow.config import Instance
-from mexcflow.errors import Misuse
+from mexcflow.ops.instances import check_sole_writer
 from mexcflow.store import Store
 from mexcflow.store.schema import SetupSummary, apply, drop_system_logs
 
@@ -16,18 +16,8 @@ def setup(store: Store, instances: Sequence[Instance]) -> SetupSummary:
     Raises `Misuse` when two instances write into one table, `SchemaMismatch` when a table of such a name
     is not ours; nothing is changed then.
     """
-    _refuse_shared_tables(instances)
+    for instance in instances:
+        check_sole_writer(instance, list(instances))
     summary = apply(store, [instance.table for instance in instances])
     summary.add(drop_system_logs(store))
     return summary
-
-
-def _refuse_shared_tables(instances: Sequence[Instance]) -> None:
-    first: dict[str, Instance] = {}
-    for instance in instances:
-        other = first.setdefault(instance.table, instance)
-        if other is not instance:
-            raise Misuse(
-                f"{other.source} and {instance.source} both write into table {instance.table!r}",
-                hint="A table has one writer: give one of them another `table`",
-            )

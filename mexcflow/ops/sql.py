@@ -15,7 +15,7 @@ BINARY_FORMATS = re.compile(
     r"|RawBLOB)",
     re.IGNORECASE,
 )
-_READS = {"SELECT", "WITH", "FROM", "VALUES"}
+_READS = {"SELECT", "WITH", "FROM"}
 _ANSWERS = _READS | {"SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "KILL", "BACKUP", "RESTORE"}
 
 _WORDS = re.compile(

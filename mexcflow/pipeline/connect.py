@@ -6,6 +6,7 @@ and cuts whole, unfragmented messages out of that buffer itself; everything else
 fragments, a frame cut in two) goes the library's way, from the same buffer.
 """
 
+import re
 import socket
 import ssl
 import time
@@ -166,7 +167,7 @@ def open_line(url: str, proxy: str = "") -> Line:
     except (websocket.WebSocketException, OSError, ValueError) as error:
         if sock is not None:
             sock.close()
-        raise ConnectionLost(f"{url}: {_reason(error)}") from error
+        raise ConnectionLost(f"{redacted(url)}: {_reason(error)}") from error
     line.settimeout(TICK_S)
     return line
 
@@ -181,12 +182,17 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _target(url: str) -> tuple[str, int, bool]:
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise Misuse(f"--endpoint: {url!r} is no websocket URL", hint="It looks like wss://host:port/path")
-    secure = parts.scheme == "wss"
-    return parts.hostname, parts.port or (443 if secure else 80), secure
+def _target(url: str, *, where: str = "--endpoint") -> tuple[str, int, bool]:
+    try:
+        parts = urlsplit(url)
+        host, port, secure = parts.hostname, parts.port, parts.scheme == "wss"
+    except ValueError:
+        host, port, secure = None, 0, False
+    if not host or port == 0 or parts.scheme not in ("ws", "wss"):
+        raise Misuse(
+            f"{where}: {redacted(url)!r} is no websocket URL", hint="It looks like wss://host:port/path"
+        )
+    return host, port or (443 if secure else 80), secure
 
 
 def check_proxy(proxy: str, *, where: str) -> None:
@@ -205,15 +211,16 @@ def check_proxy(proxy: str, *, where: str) -> None:
         )
 
 
-def check_endpoint(url: str) -> None:
+def check_endpoint(url: str, *, where: str) -> None:
     """Raise `Misuse` unless `url` is a websocket's."""
-    _target(url)
+    _target(url, where=where)
 
 
 def redacted(proxy: str) -> str:
-    """Return a proxy's URL without user and password, for messages."""
-    scheme, mark, rest = proxy.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+    """Return a URL (or what was meant as one) without user and password, for messages."""
+    credentials, at, address = proxy.rpartition("@")
+    scheme = re.match(r"\w+://", credentials) if at else None
+    return f"{scheme.group()}{address}" if scheme else address
 
 
 def _through_proxy(proxy: str, host: str, port: int) -> socket.socket:

@@ -24,13 +24,15 @@ from mexcflow.exchanges import Exchange
 from mexcflow.metrics import Metrics
 from mexcflow.pipeline.decode import Batch, decode
 from mexcflow.pipeline.journal import Journal
-from mexcflow.store import Store, ensure_table
+from mexcflow.store import Store, ensure_table, torn_files
 
 logger = logging.getLogger(__name__)
 
 _SYNC_INTERVAL_S = 1.0
 _IDLE_WAIT_S = 1.0
 _HURRIED_WAIT_S = 0.2
+_LEAST_FREE_BYTES = 50_000_000
+"""Several of the largest batches, and the temporary files of their inserts."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Inserter:
         self._metrics.count(batch.tally)
 
     def _write(self, batch: Batch) -> None:
-        self._check_disk()
+        self.check_disk()
         if not self._table_ready:
             # not before the exchange has accepted the symbol: a typo must not leave a table behind
             ensure_table(self._store, self._table)
@@ -122,13 +124,18 @@ class Inserter:
         batch.tally.inserts = 1
         batch.tally.insert_ms = batch.tally.insert_ms_max = elapsed_ms
 
-    def _check_disk(self) -> None:
-        # chDB reports success on a full disk and leaves a table that cannot be read (measured)
+    def check_disk(self) -> None:
+        """Raise `DiskFailed` when the disk is nearly full.
+
+        chDB reports success on a full disk and leaves a table that cannot be read (measured), so there
+        is no looking away from it: whatever --min-free says, some room must be left.
+        """
         free = self._store.free_bytes()
-        if free is not None and free < self._settings.min_free_bytes:
+        least = max(self._settings.min_free_bytes, _LEAST_FREE_BYTES)
+        if free is not None and free < least:
             raise DiskFailed(
-                f"{self._store.location}: {free / 1e6:,.0f} MB free on the disk, "
-                f"less than the {self._settings.min_free_bytes / 1e6:,.0f} MB of --min-free",
+                f"{self._store.location}: {free / 1e6:,.0f} MB free on the disk, less than the "
+                f"{least / 1e6:,.0f} MB that have to stay free (--min-free)",
                 hint="Free some space and start again; what is stored is unharmed",
             )
 
@@ -137,6 +144,12 @@ class Inserter:
         if self._table_ready and (force or now - self._last_sync >= _SYNC_INTERVAL_S):
             self._last_sync = now
             self._store.sync(self._table)
+            torn = torn_files(self._store, self._table)
+            if torn:  # the engine said that all was well
+                raise DiskFailed(
+                    f"table {self._table} is damaged: {torn[0]}",
+                    hint="Was the disk full for a moment, or did somebody touch the file?",
+                )
 
     def _retrying(self) -> Retrying:
         return Retrying(

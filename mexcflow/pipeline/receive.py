@@ -102,6 +102,8 @@ class Receiver:
     def _session(self) -> None:
         self._line = line = self._connect()
         try:
+            if self._ever_connected:
+                self._metrics.reconnected()
             self._ever_connected = True
             session = _Session(self._exchange, line, self._journal, self._metrics, self._backoff, self._clock)
             session.subscribe()
@@ -173,11 +175,10 @@ class _Session:
         """Deal with a message that looks like no market data; True when it was some all the same."""
         reading = read_frame(self._exchange, Frame(self._line.received_ns, payload))
         if reading.kind is Kind.ACK:
-            self._unacknowledged.pop(reading.channel, None)
-            if not self._unacknowledged:
+            waited_for = self._unacknowledged.pop(reading.channel, None)
+            if waited_for and not self._unacknowledged:
                 logger.info("every subscription is acknowledged")
         elif reading.kind is Kind.ERROR:
-            logger.error("the exchange says: %s", reading.text)
             self._last_error = reading.text
             if reading.permanent and self._unacknowledged:
                 exchange = self._exchange
@@ -185,6 +186,7 @@ class _Session:
                     f"{exchange.name} does not know the contract {exchange.symbol}: {reading.text}",
                     hint="Write --symbol as the exchange does, e.g. BTC_USDT",
                 )
+            logger.error("the exchange says: %s", reading.text)
         return reading.kind is Kind.DATA
 
     def _check_time(self, now: float, ping_interval_s: float) -> None:

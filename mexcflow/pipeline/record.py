@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
 from mexcflow.config import Instance
-from mexcflow.errors import MexcflowError, TooManyErrors
+from mexcflow.errors import DiskFailed, MexcflowError, TooManyErrors
 from mexcflow.exchanges import check_channels, find_exchange
 from mexcflow.metrics import Metrics, Snapshot
 from mexcflow.pipeline.connect import check_endpoint, check_proxy, open_line, redacted
 from mexcflow.pipeline.insert import Inserter, InsertSettings
 from mexcflow.pipeline.journal import Journal, MemoryJournal
 from mexcflow.pipeline.receive import Receiver
-from mexcflow.store import check_table, open_store
+from mexcflow.store import Store, check_table, open_store, torn_files
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Recorder:
         check_channels(exchange_class, instance.channels, where=where)
         check_proxy(instance.proxy, where=where)
         self._url = instance.endpoint or exchange_class.url
-        check_endpoint(self._url)
+        check_endpoint(self._url, where=where)
         self._exchange = exchange_class(instance.symbol, instance.channels)
         self._settings = settings
         self._clock = clock
@@ -85,7 +85,8 @@ class Recorder:
         store = open_store(self._settings.database)
         gc.freeze()  # what is imported by now stays: no need to look through it again and again
         try:
-            check_table(store, instance.table)
+            if check_table(store, instance.table):
+                self._check_files(store)
             receiver = Receiver(
                 self._exchange,
                 lambda: open_line(self._url, instance.proxy),
@@ -107,6 +108,7 @@ class Recorder:
                 ),
                 clock=self._clock,
             )
+            inserter.check_disk()
             self._announce(store.location)
             self._watch(receiver, inserter, on_statistics, on_tick)
         finally:
@@ -117,6 +119,16 @@ class Recorder:
         if self._failure is not None:
             raise self._failure
 
+    def _check_files(self, store: Store) -> None:
+        """Refuse to append to a table that a power cut or a full disk has torn: that would end it."""
+        torn = torn_files(store, self._settings.instance.table)
+        if torn:
+            raise DiskFailed(
+                f"table {self._settings.instance.table} is damaged: {torn[0]}",
+                hint="Nothing was changed. Copy the data folder before anything else touches it, and record "
+                "into another one meanwhile (--database)",
+            )
+
     def _announce(self, location: str) -> None:
         instance = self._settings.instance
         through = f" through {redacted(instance.proxy)}" if instance.proxy else ""
@@ -124,7 +136,7 @@ class Recorder:
             "%s %s from %s%s into %s, table mexc_data.%s",
             instance.exchange,
             instance.symbol,
-            self._url,
+            redacted(self._url),
             through,
             location,
             instance.table,
@@ -147,7 +159,7 @@ class Recorder:
                 if self.metrics.errors_in_interval > instance.max_errors:
                     self._fail(self._too_many_errors())
                 if now - statistics_started >= instance.stats_interval:
-                    statistics_started = now
+                    statistics_started += instance.stats_interval
                     on_statistics(self.snapshot(close=True))
                 if self._settings.duration_s and now - started >= self._settings.duration_s:
                     self._stop.set()

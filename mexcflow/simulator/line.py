@@ -35,7 +35,7 @@ class Line:
         self._connection = connection
         self._exchange = exchange
         self._settings = settings
-        self._shared = shared
+        self.shared = shared
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[tuple[Message, bool]] = asyncio.Queue(settings.outbox_messages)
         self._unsent = 0  # in the outbox, or taken from it and on its way
@@ -55,7 +55,7 @@ class Line:
     @property
     def muted(self) -> bool:
         """Whether market data may not be sent now."""
-        return bool(self._shared.silence) or self.disturber.stalled(self._loop.time())
+        return bool(self.shared.silence) or self.disturber.stalled(self._loop.time())
 
     def chores(self) -> list[Coroutine[Any, Any, None]]:
         """Return what has to run beside `read` as long as the connection lives."""
@@ -76,7 +76,7 @@ class Line:
             while True:
                 # Bytes, because a client's text is not ours to judge: what is no JSON is ignored.
                 request = await self._connection.recv(decode=False)
-                self._shared.received.append(request)
+                self.shared.received.append(request)
                 reply = self.session.answer(request, time.time_ns() // 1_000_000)
                 log.debug("%s: %r is answered by %r", self.name, request, reply and reply.payload)
                 if reply is not None:
@@ -87,7 +87,7 @@ class Line:
             return
 
     def _reply(self, reply: Reply) -> None:
-        faults, shared = self._settings.faults, self._shared
+        faults, shared = self._settings.faults, self.shared
         if reply.kind is Kind.PONG:
             self._heartbeat_s = self._loop.time()
             if faults.no_pongs or shared.no_pongs:
@@ -126,7 +126,7 @@ class Line:
         if is_data:  # noted before it leaves: whoever has received it must find it there
             self._last_data = message.payload
             if self._settings.keep_sent:
-                self._shared.sent.append(message.payload)
+                self.shared.sent.append(message.payload)
         try:
             await self._connection.send(message.payload, text=message.is_text)
         except ConnectionClosed:
@@ -181,7 +181,7 @@ class Line:
                 message = pieces[turn % len(pieces)]
                 turn += 1
                 if self._settings.keep_sent:
-                    self._shared.garbage.append(message.payload)
+                    self.shared.garbage.append(message.payload)
                 self.post(message, is_data=False)
 
 

@@ -1,4 +1,8 @@
-"""Plays recorded frames to one client, from the first, once it has subscribed."""
+"""Plays recorded frames to one client once it has subscribed.
+
+They are one stream, as those of a real exchange: whoever connects again goes on where an earlier
+connection ended, so that nobody is sent a frame twice. Clients that are there together get the same.
+"""
 
 import asyncio
 import itertools
@@ -23,21 +27,28 @@ async def play(line: Line, settings: Settings) -> None:
     """Send the frames in order; afterwards, unless they loop, the connection just stays open."""
     frames = settings.frames or ()
     await _subscribed(line)
+    first = line.shared.played % len(frames) if settings.loop else line.shared.played
     source: Iterable[Message] = itertools.cycle(frames) if settings.loop else frames
-    log.info("%s: playing %d frames", line.name, len(frames))
+    log.info("%s: playing from frame %d of %d", line.name, first + 1, len(frames))
     loop = asyncio.get_running_loop()
     start_s = loop.time()
-    for number, message in enumerate(source):
-        if settings.rate is not None:
-            await asyncio.sleep(start_s + number / settings.rate - loop.time())
-        elif number % 64 == 0:  # sending alone does not yield while the socket has room
-            await asyncio.sleep(0)
-        while line.muted and not line.gone:
-            await asyncio.sleep(0.01)
-        if line.gone:
-            return
-        await _send(line, message)
-    log.info("%s: all %d frames played", line.name, len(frames))
+    sent = 0
+    try:
+        for message in itertools.islice(source, first, None):
+            if settings.rate is not None:
+                await asyncio.sleep(start_s + sent / settings.rate - loop.time())
+            elif sent % 64 == 0:  # sending alone does not yield while the socket has room
+                await asyncio.sleep(0)
+            while line.muted and not line.gone:
+                await asyncio.sleep(0.01)
+            if line.gone:
+                return
+            await _send(line, message)
+            sent += 1
+        log.info("%s: all %d frames played", line.name, len(frames))
+        await loop.create_future()  # until the connection ends
+    finally:
+        line.shared.played = max(line.shared.played, first + sent)
 
 
 async def _send(line: Line, message: Message) -> None:

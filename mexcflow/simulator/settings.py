@@ -14,7 +14,7 @@ class Settings:
     host, port: where to listen; port 0 is any free one.
     seed, speed, symbols: of the generated market; `symbols` are known besides the three usual ones.
     ping_timeout_s: a connection without a heartbeat for that long is cut.
-    frames: recorded frames to play to each client instead of the generated market.
+    frames: recorded frames to play instead of the generated market, one stream for all.
     loop, rate: play them again and again; frames a second (None: as fast as the client reads).
     generate: False sends nothing but what is asked for.
     keep_sent: keep what was sent, for tests; it grows for ever.
@@ -55,6 +55,7 @@ class Shared:
     """
 
     silence: int = 0
+    played: int = 0  # recorded frames that ended connections were sent
     no_pongs: int = 0
     no_acks: int = 0
     connections: int = 0

@@ -2,6 +2,7 @@
 
 from mexcflow.store.open import open_store
 from mexcflow.store.schema import check_table, ensure_table
+from mexcflow.store.sizes import torn_files
 from mexcflow.store.store import DATABASE, Store
 
-__all__ = ["DATABASE", "Store", "check_table", "ensure_table", "open_store"]
+__all__ = ["DATABASE", "Store", "check_table", "ensure_table", "open_store", "torn_files"]

@@ -1,6 +1,7 @@
 """Opening a database: what kind it is, and every reason why it cannot be opened, said in advance."""
 
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -13,6 +14,7 @@ from mexcflow.store.translate import translated
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
+_ADDRESS = re.compile(r"[^/]*@[^/]*|[\w.-]+:\d+")
 _PORTS = {"http": 8123, "https": 8443}
 _CONNECT_TIMEOUT_S = 10
 _ANSWER_TIMEOUT_S = 300
@@ -32,6 +34,11 @@ def open_store(location: str, *, create: bool = True) -> Store:
         return _open_server(location)
     if not location.strip():
         raise Misuse("--database is empty", hint="Give a folder, or http://user:password@host:8123")
+    if _ADDRESS.fullmatch(location.strip()):
+        raise Misuse(
+            "--database: this looks like a server's address and not like a folder",
+            hint="Put http:// before it, or ./ if it is a folder",
+        )
     return open_folder(Path(location), create=create)
 
 
@@ -55,7 +62,7 @@ def _open_server(location: str) -> Store:
             )
             _use_utc(client)
     except StoreUnavailable as error:
-        raise StoreUnavailable(error.what, hint="Is the server up? docker compose up -d") from error
+        raise StoreUnavailable(error.what, hint="Is the server up, and is this its HTTP port?") from error
     return Store(client, shown, None)
 
 

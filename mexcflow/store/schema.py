@@ -72,10 +72,12 @@ def ensure_table(store: Store, table: str) -> SetupSummary:
     return apply(store, [table])
 
 
-def check_table(store: Store, table: str) -> None:
-    """Raise `SchemaMismatch` when `table` cannot be ours; changes nothing, and a missing table is fine."""
+def check_table(store: Store, table: str) -> bool:
+    """Say whether `table` is there; raise `SchemaMismatch` when it cannot be ours. Changes nothing."""
     check_table_name(table, where="--table")
-    _refuse_mismatches(_statements([table]), existing_tables(store))
+    existing = existing_tables(store)
+    _refuse_mismatches(_statements([table]), existing)
+    return table in existing
 
 
 def apply(store: Store, tables: Sequence[str]) -> SetupSummary:
@@ -180,7 +182,8 @@ def _refuse_mismatches(statements: Iterable[_Statement], existing: dict[str, Exi
         name = _full(statement)
         raise SchemaMismatch(
             f"{name} exists and is {there}; needed is {needed}",
-            hint=f"Give another name with --table, or rename it: RENAME TABLE {name} TO {name}_old",
+            hint="Give ours another name (--table, or `table` in the instance file), or rename it: "
+            f"RENAME TABLE {name} TO {name}_old",
         )
 
 

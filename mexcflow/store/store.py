@@ -68,22 +68,28 @@ class Store:
         with translated(""):
             self._client.command(sql)
 
-    def export(self, sql: str, fmt: str, settings: dict[str, Any] | None = None) -> Iterator[bytes]:
-        """Yield a SELECT's result in chunks, in a ClickHouse format ('' where `sql` has its own FORMAT).
+    def export(
+        self, sql: str, fmt: str, settings: dict[str, Any] | None = None, *, stream: bool = True
+    ) -> Iterator[bytes]:
+        """Yield a statement's result in chunks, in a ClickHouse format ('' where `sql` has its own FORMAT).
 
         A server streams it. The embedded engine streams Native, TabSeparated, CSV, RowBinary and
-        JSONEachRow when there are no `settings`, and holds any other result in memory as a whole.
+        JSONEachRow when there are no `settings`, and holds any other result in memory as a whole. It
+        refuses to stream anything but a SELECT: say `stream=False` for SHOW, DESCRIBE, EXPLAIN and so on.
         """
         with translated(""):
-            stream = self._client.raw_stream(sql, fmt=fmt or None, settings=settings)
+            if not stream:
+                yield self._client.raw_query(sql, fmt=fmt or None, settings=settings)
+                return
+            source = self._client.raw_stream(sql, fmt=fmt or None, settings=settings)
             tail = b""
             try:
-                while chunk := stream.read(_CHUNK_BYTES):
+                while chunk := source.read(_CHUNK_BYTES):
                     yield chunk
                     tail = (tail + chunk[-_FAILURE_BYTES:])[-_FAILURE_BYTES:]
             finally:
-                stream.close()
-            _refuse_failed_stream(stream, tail)
+                source.close()
+            _refuse_failed_stream(source, tail)
 
     def insert_rows(self, table: str, rows: Sequence[Row]) -> None:
         """Insert `rows` into a string table of `mexc_data` in one INSERT: all of them or none."""

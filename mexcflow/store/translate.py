@@ -19,7 +19,7 @@ _TRANSIENT_CODES = frozenset({
     236, 394, 473, 667, 677, 696, 735,  # shutting down, cancelled, not up yet, deadlock avoided
     252,  # merges lag behind the inserts
 })  # fmt: skip
-_DISK_CODES = frozenset({24, 75, 77, 88, 172, 204, 214, 243, 294, 586})
+_DISK_CODES = frozenset({24, 75, 77, 88, 107, 172, 204, 214, 243, 294, 586})
 """No space left, and everything else that happens only while files are written."""
 _PASSWORD_CODES = frozenset({192, 193, 194, 516})
 
@@ -75,7 +75,7 @@ def _by_code(code: int, doing: str, message: str) -> MexcflowError:
 def one_line(message: str) -> str:
     """Return ClickHouse's own message on one line, from its code to its name, without the stack trace."""
     start = message.find("Code: ")
-    text = _TAIL.sub("", message[start:] if start > 0 else message)
+    text = _TAIL.sub("", message[start:] if start > 0 else message).split(" (version ")[0].rstrip(". ")
     text = " ".join(_TAIL.sub("", _REPEATED_HEAD.sub("", text)).split())
     if len(text) <= _MESSAGE_CHARS:
         return text
