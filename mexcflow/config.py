@@ -17,6 +17,7 @@ import msgspec
 from mexcflow.errors import Misuse
 
 DEFAULT_EXCHANGE = "mexc"
+NEVER = "never"
 DEFAULT_DATABASE = "./data"
 DATABASE_VARIABLE = "MEXCFLOW_DATABASE"
 CONFIG_VARIABLE = "MEXCFLOW_CONFIG"
@@ -28,9 +29,10 @@ VIEW_SUFFIXES = ("_ticker", "_deals", "_depth", "_candles_1m")
 class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One recording: which stream of which exchange goes into which table, and how.
 
-    Intervals are in seconds. `proxy` is a URL (`http://user:password@host:port`, `socks5://...`,
-    `socks5h://...`), `endpoint` replaces the exchange's own websocket URL, `database` is a folder or
-    a URL. `source` is the file it was read from, for error messages.
+    Intervals are in seconds; `fsync` is one, too, or 'never'. `proxy` is a URL
+    (`http://user:password@host:port`, `socks5://...`, `socks5h://...`), `endpoint` replaces the
+    exchange's own websocket URL, `database` is a folder or a URL. `source` is the file it was read
+    from, for error messages.
     """
 
     symbol: str
@@ -41,6 +43,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     endpoint: str = ""
     database: str = ""
     flush_interval: float = 1.0
+    fsync: float | str = 1.0
     stats_interval: float = 15.0
     ping_interval: float = 15.0
     max_errors: int = 100
@@ -54,6 +57,10 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         intervals = (self.flush_interval, self.stats_interval, self.ping_interval)
         if not all(0 <= seconds <= _LONGEST_INTERVAL_S for seconds in intervals) or 0 in intervals[1:]:
             raise Misuse(f"{where}: an interval is above 0 and at most a day (flush_interval may be 0)")
+        if self.fsync != NEVER and not (
+            isinstance(self.fsync, float | int) and 0 <= self.fsync <= _LONGEST_INTERVAL_S
+        ):
+            raise Misuse(f"{where}: fsync is {self.fsync!r}", hint="Give seconds, 0 or more, or never")
         if self.max_errors < 0:
             raise Misuse(f"{where}: max_errors is {self.max_errors}", hint="It counts errors: 0 or more")
         table = self.table or default_table(self.symbol)

@@ -43,6 +43,7 @@ class FaultyStore:
         self.batches: list[int] = []
         self.tries: list[tuple[Row, ...]] = []
         self.free: int | None = 10**12
+        self.synced: list[int] = []
 
     def insert_rows(self, table: str, rows: Sequence[Row]) -> None:
         self.tries.append(tuple(rows))
@@ -55,7 +56,7 @@ class FaultyStore:
         return self.free
 
     def sync(self, table: str) -> None:
-        pass
+        self.synced.append(len(self.batches))
 
 
 class Inserting:
@@ -228,6 +229,17 @@ def test_giving_up_raises_the_last_error_and_keeps_the_frames(inserting):
     one.thread.join(5)
     assert isinstance(one.error, StoreUnavailable)
     assert one.journal.backlog == 1
+
+
+@pytest.mark.parametrize(("interval_s", "synced"), [(0, [1, 2, 3, 3]), (3600, [3]), (float("inf"), [3])])
+def test_files_are_forced_to_the_disk_as_often_as_was_asked_and_at_the_end(inserting, interval_s, synced):
+    store = FaultyStore()
+    one = inserting(store, flush_interval_s=0, sync_interval_s=interval_s)
+    for number in range(3):
+        one.send(deal(number))
+        wait_for(lambda number=number: store.batches == [1] * (number + 1))
+    one.end()
+    assert store.synced == synced
 
 
 def test_a_permanent_error_stops_at_once(inserting):

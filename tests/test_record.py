@@ -285,6 +285,17 @@ def test_an_instance_file_gives_the_defaults_and_flags_win(tmp_path):
         assert {mt for _, mt, _ in stored(tmp_path / "from-flag", "from_flag")} == {"t"}
 
 
+def test_a_symbol_that_names_no_table_is_recorded_where_its_file_says(tmp_path):
+    (tmp_path / "instances").mkdir()
+    (tmp_path / "instances/niu.toml").write_text('symbol = "牛来_USDT"\ntable = "niu"\n')
+    with Simulator(speed=10, symbols=["牛来_USDT"]) as exchange:
+        done = mexcflow(
+            "run", "--symbol", "牛来_USDT", "--endpoint", exchange.url, "--duration", "2", cwd=tmp_path
+        )
+    assert done.returncode == 0, done.stderr
+    assert {mt for _, mt, _ in stored(tmp_path / "data", "niu")} == {"d", "dp", "t"}
+
+
 def test_text_statistics_are_plain_lines_in_a_pipe(tmp_path):
     with Simulator(speed=10) as exchange:
         done = mexcflow(

@@ -42,6 +42,8 @@ def refused(tmp_path: Path, *arguments: str, code: int = 2) -> str:
         (("--symbol", "BTC USDT"), "no table can be named after the symbol 'BTC USDT'"),
         (("--symbol", ""), "the symbol is empty"),
         (("--symbol", "BTC_USDT", "--flush-interval", "1e10"), "at most a day"),
+        (("--symbol", "BTC_USDT", "--fsync", "often"), "fsync is 'often'. Give seconds"),
+        (("--symbol", "BTC_USDT", "--fsync", "-1"), "fsync is -1.0"),
         (("--symbol", "BTC_USDT", "--duration", "inf"), "--duration"),
         (("--symbol", "BTC_USDT", "--endpoint", "ws://127.0.0.1:99999/edge"), "no websocket URL"),
         (("--symbol", "BTC_USDT", "--endpoint", "ws://[::1"), "no websocket URL"),

@@ -74,6 +74,15 @@ def run(
             rich_help_panel=_FLOW,
         ),
     ] = None,
+    fsync: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS|never",
+            help="Seconds between forcing the table's files down to the disk; 0: after each INSERT. "
+            "Default: 1.",
+            rich_help_panel=_FLOW,
+        ),
+    ] = None,
     batch_frames: Annotated[
         int, typer.Option(min=1, help="Frames of one INSERT at most.", rich_help_panel=_FLOW)
     ] = Settings.batch_frames,
@@ -120,6 +129,7 @@ def run(
         "endpoint": endpoint,
         "ping_interval": ping_interval,
         "flush_interval": flush_interval,
+        "fsync": None if fsync is None else _seconds_or_never(fsync),
         "stats_interval": stats_interval,
         "max_errors": max_errors,
     }
@@ -138,18 +148,27 @@ def _split(channels: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in channels.split(",") if word.strip())
 
 
+def _seconds_or_never(fsync: str) -> float | str:
+    try:
+        return float(fsync)
+    except ValueError:
+        return fsync
+
+
 def _instance(exchange: str, symbol: str, config: Path | None, given: dict[str, Any]) -> Instance:
     """Return the instance file of this symbol, or a fresh instance, with the flags laid over it.
 
     What a flag gives is checked here, so that an error names the flag and not the file.
     """
     flags = {key: value for key, value in given.items() if value is not None}
-    of_flags = Instance(exchange=exchange, symbol=symbol, **flags).checked()
+    of_flags = Instance(exchange=exchange, symbol=symbol, **flags)
     check_instance(of_flags, where="command line")
     instances = read_instances(config_folder(config))
     stream = (exchange, symbol)
-    found = next((one for one in instances if (one.exchange, one.symbol) == stream), of_flags)
-    instance = msgspec.structs.replace(found, **flags).checked()
+    found = next((one for one in instances if (one.exchange, one.symbol) == stream), None)
+    if found is not None:
+        msgspec.structs.replace(of_flags, table=of_flags.table or found.table).checked()
+    instance = msgspec.structs.replace(found or of_flags, **flags).checked()
     check_sole_writer(instance, instances)
     return instance
 

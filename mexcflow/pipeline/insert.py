@@ -28,7 +28,6 @@ from mexcflow.store import Store, ensure_table, torn_files
 
 logger = logging.getLogger(__name__)
 
-_SYNC_INTERVAL_S = 1.0
 _IDLE_WAIT_S = 1.0
 _HURRIED_WAIT_S = 0.2
 _LEAST_FREE_BYTES = 50_000_000
@@ -41,6 +40,7 @@ class InsertSettings:
 
     table: str
     flush_interval_s: float = 1.0
+    sync_interval_s: float = 1.0
     batch_frames: int = 10_000
     min_free_bytes: int = 500_000_000
 
@@ -141,7 +141,7 @@ class Inserter:
 
     def _sync(self, *, force: bool = False) -> None:
         now = self._clock.monotonic()
-        if self._table_ready and (force or now - self._last_sync >= _SYNC_INTERVAL_S):
+        if self._table_ready and (force or now - self._last_sync >= self._settings.sync_interval_s):
             self._last_sync = now
             self._store.sync(self._table)
             torn = torn_files(self._store, self._table)

@@ -6,13 +6,14 @@ goes in order: stop receiving, flush, insert, acknowledge, close.
 
 import gc
 import logging
+import math
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
-from mexcflow.config import Instance
+from mexcflow.config import NEVER, Instance
 from mexcflow.errors import DiskFailed, MexcflowError, TooManyErrors
 from mexcflow.exchanges import check_channels, find_exchange
 from mexcflow.metrics import Metrics, Snapshot
@@ -103,6 +104,7 @@ class Recorder:
                 settings=InsertSettings(
                     table=instance.table,
                     flush_interval_s=instance.flush_interval,
+                    sync_interval_s=math.inf if instance.fsync == NEVER else float(instance.fsync),
                     batch_frames=self._settings.batch_frames,
                     min_free_bytes=self._settings.min_free_bytes,
                 ),
