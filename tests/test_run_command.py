@@ -208,3 +208,22 @@ def test_on_a_terminal_the_block_stays_in_place_and_goes_on_showing_rates(tmp_pa
     ]
     assert len(with_data) >= 3
     assert all("no market data" not in block for block in with_data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nope",), "No such command 'nope'"),
+        (("run",), "Missing option '--symbol'"),
+        (("run", "--symbl", "X"), "--symbol"),
+        (("run", "--symbol", "BTC_USDT", "--max-errors", "many"), "--max-errors"),
+        (("run", "--symbol", "BTC_USDT", "--max-errors", "-1"), "--max-errors"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_one_line_too(tmp_path, arguments, says):
+    done = mexcflow(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("mexcflow: ")
+    assert says in line
+    assert line.endswith("See --help")
