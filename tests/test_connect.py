@@ -328,6 +328,7 @@ class TestProxies:
             ("socks5://me:se@cret@host:1", "socks5://host:1"),
             ("socks5://host:1", "socks5://host:1"),
             ("me:secret@host:1", "host:1"),
+            ("wss://me:secret@host/edge?token=secret", "wss://host/edge"),
             ("http:/me:secret@host:1", "host:1"),
         ],
     )

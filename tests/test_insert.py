@@ -263,6 +263,25 @@ def test_a_disk_that_is_nearly_full_is_not_written_to(inserting):
     assert one.ensured == []
 
 
+def test_some_room_is_left_whatever_was_asked_for(inserting):
+    store = FaultyStore()
+    store.free = 49_999_999
+    one = inserting(store, flush_interval_s=0.05, min_free_bytes=0)
+    one.send(deal(1))
+    one.thread.join(5)
+    assert isinstance(one.error, DiskFailed)
+    assert store.tries == []
+
+
+def test_files_that_are_not_as_long_as_the_engine_says_stop_the_run(inserting, monkeypatch):
+    monkeypatch.setattr(insert, "torn_files", lambda _store, table: [f"{table}/data.bin is short"])
+    one = inserting(FaultyStore(), flush_interval_s=0.05, sync_interval_s=0)
+    one.send(deal(1))
+    one.thread.join(5)
+    assert isinstance(one.error, DiskFailed)
+    assert "btc/data.bin is short" in str(one.error)
+
+
 def test_the_table_is_made_when_the_exchange_has_accepted_the_symbol(inserting):
     store = FaultyStore()
     one = inserting(store, flush_interval_s=0.05)

@@ -46,6 +46,21 @@ def test_lag_is_the_median_and_the_largest():
     assert one.snapshot(now=102.0, backlog_frames=0).lag_median_ms is None
 
 
+def test_the_numbers_for_machines_are_those_of_the_block():
+    one = metrics()
+    one.count(
+        Tally(frames=3, rows=3, inserts=1, insert_ms=8.0, insert_ms_max=8.0, lags_ms=Counter([4, 2, 9, 3]))
+    )
+    one.count(Tally(inserts=1, insert_ms=2.0, insert_ms_max=2.0, acks=1, pongs=2, skipped=4))
+    block = one.snapshot(now=3700.0 + 100.0, backlog_frames=6, close=False)
+    assert block.as_json()["lag_ms"] == {"median": 3, "max": 9}
+    assert block.as_json()["insert_ms"] == {"mean": 5.0, "max": 8.0}
+    assert block.as_json()["backlog_frames"] == 6
+    lines = "\n".join(statistics_lines(block))
+    assert "BTC_USDT · 01:01:40" in lines
+    assert "7 (acks 1, pongs 2, empty 4)" in lines
+
+
 def test_errors_of_an_interval_start_again_with_the_next():
     one = metrics()
     one.error()

@@ -199,6 +199,32 @@ def test_the_exchanges_own_reason_is_the_reason(exchange):
         assert one.reason == "closed by the exchange: more than 60 seconds no response, close the channel"
 
 
+def test_a_reason_is_forgotten_once_data_has_come_again(exchange):
+    with receiving(exchange) as one:
+        subscribed(exchange)
+        exchange.send(b'{"channel":"rs.error","data":"trouble","ts":1}')
+        exchange.send(DEAL)
+        wait_for(lambda: DEAL in one.payloads)
+        exchange.drop()
+        subscribed(exchange, 2)
+        assert one.reason == "connection lost: closed without a close frame"
+
+
+def test_a_connection_that_is_given_up_is_closed(exchange):
+    lines: list[Line] = []
+
+    def connect() -> Line:
+        lines.append(open_line(exchange.url))
+        return lines[-1]
+
+    one = Receiving("BTC_USDT", connect, 15.0)
+    subscribed(exchange, 2)
+    one.receiver.stop()
+    one.thread.join(5)
+    assert one.reason == "no market data for 1.5 s"
+    assert [line.sock for line in lines] == [None, None]
+
+
 def test_a_refused_connection_is_tried_until_it_stands(exchange):
     with exchange.refuse():
         one = Receiving("BTC_USDT", lambda: open_line(exchange.url), 15.0)

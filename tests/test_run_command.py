@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from mexcflow.cli.run import _seconds_or_never
+from mexcflow.config import Instance
+from mexcflow.pipeline import record
+from mexcflow.pipeline.insert import InsertSettings
 from mexcflow.simulator import Simulator
 from mexcflow.store import ensure_table, open_store
 from tests.conftest import MEXCFLOW, environment, mexcflow, wait_for
@@ -176,8 +180,8 @@ def test_ctrl_c_while_the_libraries_load_leaves_no_trace(tmp_path):
         [sys.executable, "-m", "mexcflow", "--version"],
         cwd=tmp_path, capture_output=True, text=True, env=environment(PYTHONPATH=str(tmp_path)), check=False,
     )  # fmt: skip
-    assert done.returncode == 130
-    assert "Traceback" not in done.stderr
+    assert done.returncode == -signal.SIGINT  # which a shell shows as 130
+    assert done.stderr == ""
 
 
 def test_on_a_terminal_the_block_stays_in_place_and_goes_on_showing_rates(tmp_path):
@@ -227,3 +231,38 @@ def test_a_command_line_that_cannot_be_read_is_one_line_too(tmp_path, arguments,
     assert line.startswith("mexcflow: ")
     assert says in line
     assert line.endswith("See --help")
+
+
+@pytest.mark.parametrize("command", ["setup", "verify", "simulate"])
+def test_output_that_cannot_be_written_is_one_line_and_74(tmp_path, command):
+    with open_store(str(tmp_path / "data")) as store:
+        ensure_table(store, "btc")
+    more = ["--port", "0", "--duration", "5"] if command == "simulate" else []
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*MEXCFLOW, command, *more], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True,
+            timeout=30, env=environment(), check=False,
+        )  # fmt: skip
+    assert done.returncode == 74, done.stderr
+    assert done.stderr.splitlines()[-1] == "mexcflow: standard output: No space left on device"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("fsync", "seconds"), [("0", 0.0), ("2.5", 2.5), ("never", float("inf"))])
+def test_fsync_reaches_the_insert_thread(tmp_path, monkeypatch, fsync, seconds):
+    class Seen(Exception):
+        pass
+
+    def inserter(*_: object, settings: InsertSettings, **__: object) -> None:
+        assert settings == InsertSettings(
+            table="btc", flush_interval_s=3.0, sync_interval_s=seconds, batch_frames=7, min_free_bytes=9
+        )
+        raise Seen
+
+    monkeypatch.setattr(record, "Inserter", inserter)
+    instance = Instance(symbol="BTC_USDT", flush_interval=3.0, fsync=_seconds_or_never(fsync)).checked()
+    recorder = record.Recorder(
+        record.Settings(instance, str(tmp_path / "data"), min_free_bytes=9, batch_frames=7)
+    )
+    with pytest.raises(Seen):
+        recorder.run(lambda _: None, lambda: None)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mexcflow.errors import StatementRefused
+from mexcflow.errors import DiskFailed, StatementRefused
 from mexcflow.store import ensure_table, open_store
 from mexcflow.store.translate import one_line
 from mexcflow.store.tsv import encode_rows
@@ -155,3 +155,14 @@ def test_a_message_of_clickhouse_is_cut_to_one_line():
     long = one_line("Code: 62. DB::Exception: " + "x" * 5000 + " (SYNTAX_ERROR)")
     assert long.endswith("... (SYNTAX_ERROR)")
     assert len(long) < 800
+
+
+def test_a_disk_that_cannot_sync_is_told_as_one(store, monkeypatch):
+    store.insert_rows("btc", [(1_790_000_000_000, "d", "1|1|1")])
+
+    def fails(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fails)
+    with pytest.raises(DiskFailed, match="fsync of table btc: Input/output error"):
+        store.sync("btc")

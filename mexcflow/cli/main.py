@@ -1,6 +1,8 @@
 """The entry point: every command on one command line, every error in one line."""
 
 import logging
+import os
+import signal
 import sys
 
 
@@ -8,17 +10,23 @@ def main() -> None:
     """Run the command line; exit codes are those of `mexcflow.errors`."""
     try:
         sys.exit(_run())
-    except KeyboardInterrupt:  # also while the libraries are still being loaded
+    except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _run() -> int:
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        # Ctrl-C while the libraries are loaded ends the process, plainly: an exception in the middle of
+        # their own initialisation has crashed it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     import typer
 
     from mexcflow.cli import run, setup, simulate, sql, verify  # noqa: F401 - each adds its command to `app`
     from mexcflow.cli.app import app
-    from mexcflow.errors import MexcflowError
+    from mexcflow.errors import DiskFailed, MexcflowError
 
+    signal.signal(signal.SIGINT, handler)
     try:
         code = app(standalone_mode=False)
     except MexcflowError as error:
@@ -28,6 +36,9 @@ def _run() -> int:
         return _tell(f"{said}. See --help", error.exit_code) if said else error.exit_code
     except typer.Abort:
         return 130
+    except OSError as error:  # what the database or an exchange says is sorted by now: this is the output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # its rest must not fail once more at exit
+        return _tell(f"standard output: {error.strerror}", DiskFailed.exit_code)
     return code if isinstance(code, int) else 0
 
 

@@ -31,6 +31,7 @@ def read_instances(config: Path) -> list[Instance]:
                 f"{other.source}, {instance.source}",
                 hint="Keep one of them",
             )
+        check_sole_writer(instance, instances)
     return instances
 
 

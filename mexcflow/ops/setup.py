@@ -16,7 +16,7 @@ def setup(store: Store, instances: Sequence[Instance]) -> SetupSummary:
     Raises `Misuse` when two instances write into one table, `SchemaMismatch` when a table of such a name
     is not ours; nothing is changed then.
     """
-    for instance in instances:
+    for instance in instances:  # also those that come from no file
         check_sole_writer(instance, list(instances))
     summary = apply(store, [instance.table for instance in instances])
     summary.add(drop_system_logs(store))

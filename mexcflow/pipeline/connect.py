@@ -217,8 +217,8 @@ def check_endpoint(url: str, *, where: str) -> None:
 
 
 def redacted(proxy: str) -> str:
-    """Return a URL (or what was meant as one) without user and password, for messages."""
-    credentials, at, address = proxy.rpartition("@")
+    """Return a URL (or what was meant as one) without user, password and query, for messages."""
+    credentials, at, address = proxy.partition("?")[0].rpartition("@")
     scheme = re.match(r"\w+://", credentials) if at else None
     return f"{scheme.group()}{address}" if scheme else address
 

@@ -29,9 +29,9 @@ _ours_lock = threading.Lock()
 
 
 def has_database(location: str) -> bool:
-    """Say whether there is something to open or to complain of: a URL, a used folder, a file."""
+    """Say whether there is something to open or to complain of: a URL, a used folder, a file, nothing."""
     folder = Path(location)
-    return "://" in location or folder.is_file() or _was_used(folder)
+    return not location.strip() or "://" in location or folder.is_file() or _was_used(folder)
 
 
 def open_folder(folder: Path, *, create: bool) -> Store:

@@ -12,7 +12,7 @@ from mexcflow.errors import DiskFailed, MexcflowError, StatementRefused, StoreUn
 
 _TRANSIENT_CODES = frozenset({
     95, 96, 198, 209, 210, 279,  # sockets, DNS, all connection tries failed
-    159, 160, 1017, 1019, 1020,  # timeouts, too slow, no query slot in time
+    159, 1017, 1019, 1020,  # timeouts, too slow, no query slot in time
     173, 241, 439, 777, 778,  # memory, no thread to be had
     202, 203, 290, 364, 373, 700, 745, 749, 762, 763, 776,  # too many of something; overloaded
     225, 242, 244, 254, 265, 285, 286, 289, 297, 319, 369, 415, 416, 571, 709, 999,  # keeper, replicas
@@ -66,7 +66,7 @@ def _by_code(code: int, doing: str, message: str) -> MexcflowError:
     if code in _TRANSIENT_CODES:
         return StoreUnavailable(text)
     if code in _DISK_CODES:
-        return DiskFailed(text, hint="Free some space and start again")
+        return DiskFailed(text, hint="Is the disk full or read-only, or is a file gone?")
     if code in _PASSWORD_CODES:
         return StatementRefused(text, hint="Check the user and the password in --database")
     return StatementRefused(text)
