@@ -123,15 +123,16 @@ def test_a_table_of_another_schema_is_refused_and_not_touched(tmp_path):
         assert store.query("SELECT name FROM system.tables WHERE database = 'mexc_data'") == [("btc",)]
 
 
-def test_a_torn_table_is_refused_before_the_insert_that_would_end_it(tmp_path):
+def test_a_torn_table_that_cannot_be_repaired_is_refused_before_the_insert_that_would_end_it(tmp_path):
     with open_store(str(tmp_path / "data")) as store:
         ensure_table(store, "btc")
         store.insert_rows("btc", [(1_790_000_000_000, "d", "1|1|1")])
         data = store.table_folder("btc") / "data.bin"
     before = data.read_bytes()[:-3]
     data.write_bytes(before)
+    (tmp_path / "data" / "torn").touch()  # what is cut has no place to go to
     line = refused(tmp_path, "--symbol", "BTC_USDT", *NOWHERE, code=74)
-    assert "table btc is damaged" in line
+    assert "repair of a torn table" in line
     assert data.read_bytes() == before
 
 

@@ -102,16 +102,18 @@ def test_a_folder_that_cannot_be_made_is_the_disks_fault(tmp_path, where):
 
 
 @pytest.mark.parametrize("contents", [b"", b"\0\0\0\0", b"[]"])
-def test_a_sizes_json_broken_by_a_power_cut_is_named(tmp_path, contents):
+def test_a_broken_sizes_json_of_a_table_that_is_not_ours_is_named(tmp_path, contents):
     with open_store(str(tmp_path)) as store:
         ensure_table(store, "btc")
-        store.insert_rows("btc", [(1700000000123, "t", "x")])
-        sizes = store.table_folder("btc") / "sizes.json"
+        store.command("CREATE TABLE mexc_data.other (x Int32) ENGINE = Log")
+        store.command("INSERT INTO mexc_data.other VALUES (7)")
+        sizes = store.table_folder("other") / "sizes.json"
     sizes.write_bytes(contents)
     with pytest.raises(Permanent, match=re.escape(str(sizes))) as caught:
         open_store(str(tmp_path))
     assert not isinstance(caught.value, Misuse)
-    assert "data.bin" in caught.value.hint
+    assert "Copy the folder" in caught.value.hint
+    assert sizes.read_bytes() == contents
 
 
 def test_a_copy_that_followed_the_links_is_named(tmp_path):

@@ -17,6 +17,7 @@ from mexcflow.cli.statistics import statistics_fields, statistics_title
 from mexcflow.metrics import Snapshot
 from mexcflow.ops.setup import SetupSummary
 from mexcflow.ops.verify import BUDGET_BYTES_A_DAY, Report, TableReport
+from mexcflow.store.repair import Finding
 
 _PIPE_COLUMNS = 10_000
 _DEAD_LETTER_COLUMNS = 160
@@ -59,6 +60,27 @@ def setup_table(console: Console, summary: SetupSummary) -> Table:
     for done, style in styles.items():
         for thing in getattr(summary, done):
             table.add_row(Text(words.get(done, done), style=style), printable(thing))
+    return table
+
+
+def repair_table(console: Console, found: Sequence[Finding]) -> Table:
+    """Return what is whole of each string table, and what is not."""
+    table = _table(console, "string tables")
+    table.add_column("table")
+    table.add_column("state")
+    for name in ("whole inserts", "rows in them", "bytes cut"):
+        table.add_column(name, justify="right")
+    for one in found:
+        state, style = ("whole", "green") if not one.problem else ("torn", "red")
+        if one.set_aside:
+            state, style = "repaired", "yellow"
+        table.add_row(
+            printable(one.table),
+            Text(state, style=style),
+            f"{one.inserts:,}",
+            f"{one.rows:,}",
+            f"{one.cut_bytes:,}",
+        )
     return table
 
 

@@ -3,25 +3,32 @@
 chDB answers every trouble with the same "Error initializing EmbeddedServer: .", so the reasons are looked
 for before and after: the lock (flock on `status`, which names the PID; the kernel drops it when the owner
 dies, however it dies), a folder that cannot be written, a sizes.json that was torn by a power cut.
+
+Before the engine starts, string tables that were torn are cut back to what is whole: see `repair.py`.
 """
 
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 
 from mexcflow.errors import DiskFailed, FolderInUse, Misuse, Permanent
+from mexcflow.store.repair import Finding, inspect, repair
 from mexcflow.store.store import DATABASE, Store
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+logger = logging.getLogger(__name__)
 
 _ours: Counter[Path] = Counter()
 """How many stores of this very process are open on each folder: their lock is no obstacle."""
@@ -38,10 +45,69 @@ def open_folder(folder: Path, *, create: bool) -> Store:
     """Open (and with `create` make) a data folder; see `open_store` for the errors."""
     folder = _checked_folder(folder, create=create)
     _refuse_if_locked(folder)
+    if not _is_ours(folder):
+        _repair(folder)
     client = _connect(folder)
     with _ours_lock:
         _ours[folder] += 1
     return Store(client, str(folder), folder, on_close=lambda: _released(folder))
+
+
+def repair_folder(folder: Path, *, dry_run: bool) -> list[Finding]:
+    """Go through every string table of a folder that nobody has open, and cut back what is torn.
+
+    Raises `FolderInUse` when somebody has it open, `Misuse` when there is no database, `DiskFailed`.
+    """
+    if not _was_used(folder):
+        raise Misuse(f"{folder}: no database folder there", hint="Give its folder with --database")
+    folder = folder.resolve()
+    if dry_run:
+        owner = _owner(folder)
+        if owner is not None:
+            raise _in_use(folder, owner)
+        return inspect(folder, every=True)
+    with _locked(folder):
+        return repair(folder, inspect(folder, every=True))
+
+
+def _repair(folder: Path) -> None:
+    """Cut back what is torn, so that the engine can read it; see `repair.py`."""
+    if not inspect(folder):
+        return
+    with _locked(folder):
+        for done in repair(folder, inspect(folder)):
+            logger.warning(
+                "%s was torn (%s) and is cut back to what is whole: %d rows of %d INSERTs. "
+                "What was behind them, %d bytes, is in %s",
+                done.table,
+                done.problem,
+                done.rows,
+                done.inserts,
+                done.cut_bytes,
+                done.set_aside,
+            )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the engine's own lock, so that nobody can open the folder meanwhile.
+
+    The engine cannot take it while we have it, not even in this process: it is given back before the
+    engine starts. Whoever comes in between finds a folder that is in order. The file stays: to remove it
+    would take the lock from under somebody who waits for it.
+    """
+    try:
+        status = os.open(folder / "status", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise DiskFailed(f"{folder}: the data folder cannot be written: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(status, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _in_use(folder, _owner(folder) or "") from None
+        yield
+    finally:
+        os.close(status)
 
 
 def _released(folder: Path) -> None:
@@ -72,17 +138,25 @@ def _was_used(folder: Path) -> bool:
     return (folder / "store").is_dir()
 
 
-def _refuse_if_locked(folder: Path) -> None:
+def _is_ours(folder: Path) -> bool:
     with _ours_lock:
-        if _ours[folder] > 0:
-            return
+        return _ours[folder] > 0
+
+
+def _refuse_if_locked(folder: Path) -> None:
+    if _is_ours(folder):
+        return
     owner = _owner(folder)
     if owner is not None:
-        raise FolderInUse(
-            f"{folder}: another process uses this data folder{owner}",
-            hint="One process owns a folder: stop that one first, give another --database, or run a "
-            "ClickHouse server and give its URL",
-        )
+        raise _in_use(folder, owner)
+
+
+def _in_use(folder: Path, owner: str) -> FolderInUse:
+    return FolderInUse(
+        f"{folder}: another process uses this data folder{owner}",
+        hint="One process owns a folder: stop that one first, give another --database, or run a "
+        "ClickHouse server and give its URL",
+    )
 
 
 def _owner(folder: Path) -> str | None:
@@ -136,7 +210,8 @@ def _unopenable(folder: Path, error: Exception) -> Permanent:
     if broken:
         return Permanent(
             f"{folder}: the database does not open: {', '.join(map(str, broken))} is empty or broken",
-            hint="A power cut does that. Copy the folder first; data.bin beside it still has the rows",
+            hint="A power cut does that, and only string tables are repaired. Copy the folder, "
+            "then move that table's folder away",
         )
     return Permanent(
         f"{folder}: the database does not open: {error}",

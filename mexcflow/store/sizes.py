@@ -40,7 +40,7 @@ def torn_files(store: Store, table: str) -> list[str]:
         return []
     folder = store.table_folder(table)
     wrong = []
-    for name, said in _committed_sizes(folder / "sizes.json").items():
+    for name, said in committed_sizes(folder / "sizes.json").items():
         is_bytes = _file_bytes(folder / name)
         if is_bytes != said:
             wrong.append(f"{folder / name} has {is_bytes} bytes, its sizes.json says {said}")
@@ -65,7 +65,11 @@ def folder_bytes(store: Store) -> int:
     return total
 
 
-def _committed_sizes(sizes_json: Path) -> dict[str, int]:
+def committed_sizes(sizes_json: Path) -> dict[str, int]:
+    """Return the bytes of each file as a sizes.json has them; without one, the table's files have none.
+
+    Raises `DiskFailed` when it cannot be read as what it should be.
+    """
     try:
         recorded = orjson.loads(sizes_json.read_bytes())
         files = recorded.get("clickhouse") or recorded["yandex"]  # the name in old versions

@@ -1,0 +1,404 @@
+"""Torn tables: every whole INSERT before the damage is back, the next one works, nothing is thrown away.
+
+Damage is done to the files of a closed folder, as a power cut or a full disk does it; the rows are then
+read by the real engine.
+"""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mexcflow.errors import DiskFailed, FolderInUse, Misuse
+from mexcflow.simulator import Simulator
+from mexcflow.store import ensure_table, open_store
+from mexcflow.store.folder import repair_folder
+from mexcflow.store.repair import inspect
+from tests.conftest import mexcflow
+from tests.test_store_open import HOLD_THE_FOLDER
+
+T0 = 1_790_000_000_000
+FILES = ("data.bin", "index.mrk", "sizes.json")
+
+# an engine start takes a third of a second: what is only read is made once, on one worker
+pytestmark = pytest.mark.xdist_group("repair")
+
+
+def batch(number: int, rows: int = 40) -> list[tuple[int, str, str]]:
+    return [(T0 + n, "d", f"{number}.{n * 7919 % 1000}|{n}|1") for n in range(rows)]
+
+
+BATCHES = [batch(number) for number in range(10)]
+
+
+def fill(store, table: str, batches) -> tuple[Path, list[tuple[int, int]]]:
+    """Insert batches; return the table's folder and how long data.bin and index.mrk were after each."""
+    ensure_table(store, table)
+    folder = store.table_folder(table)
+    ends = [(0, 0)]
+    for rows in batches:
+        store.insert_rows(table, rows)
+        ends.append(tuple((folder / name).stat().st_size for name in FILES[:2]))
+    return folder, ends
+
+
+def rows_of(store, table: str = "btc") -> list[tuple[int, str, str]]:
+    one_thread = "SETTINGS max_threads = 1"  # more read side by side, in no order
+    return store.query(f"SELECT toUnixTimestamp64Milli(ts), mt, m FROM mexc_data.{table} {one_thread}")
+
+
+def flat(batches) -> list[tuple[int, str, str]]:
+    return [row for rows in batches for row in rows]
+
+
+def cut(path: Path, size: int) -> None:
+    os.truncate(path, size)
+
+
+def shorter(path: Path, by: int) -> None:
+    cut(path, path.stat().st_size - by)
+
+
+def append(path: Path, more: bytes) -> None:
+    path.write_bytes(path.read_bytes() + more)
+
+
+def state(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file below a folder, with its bytes and its time."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A closed folder with ten INSERTs in btc; its tests work on copies."""
+    folder = tmp_path_factory.mktemp("made") / "data"
+    with open_store(str(folder)) as store:
+        fill(store, "btc", BATCHES)
+    return folder
+
+
+@pytest.fixture
+def data(made, tmp_path) -> Path:
+    shutil.copytree(made, tmp_path / "data", symlinks=True)
+    return tmp_path / "data"
+
+
+def table_in(data: Path, table: str = "btc") -> Path:
+    return (data / "data" / "mexc_data" / table).resolve()
+
+
+DAMAGE = {
+    # what is done to the table's folder, how many INSERTs are whole
+    "garbage behind data.bin": (lambda table: append(table / "data.bin", b"garbage" * 100), 10),
+    "garbage behind index.mrk": (lambda table: append(table / "index.mrk", b"garbage" * 100), 10),
+    "data.bin 10 bytes shorter": (lambda table: shorter(table / "data.bin", 10), 9),
+    "data.bin 2000 bytes shorter": (lambda table: shorter(table / "data.bin", 2000), 5),
+    "index.mrk shorter": (lambda table: shorter(table / "index.mrk", 130), 8),
+    "sizes.json empty": (lambda table: cut(table / "sizes.json", 0), 10),
+    "sizes.json garbage": (lambda table: (table / "sizes.json").write_bytes(b"\0\0{garbage"), 10),
+    "sizes.json of nothing": (lambda table: (table / "sizes.json").write_bytes(b'{"clickhouse":{}}'), 10),
+    "sizes.json missing": (lambda table: (table / "sizes.json").unlink(), 10),
+    "index.mrk missing": (lambda table: (table / "index.mrk").unlink(), 0),
+    "data.bin of length 0": (lambda table: cut(table / "data.bin", 0), 0),
+    "data.bin missing": (lambda table: (table / "data.bin").unlink(), 0),
+    "zeros at the end of data.bin": (lambda table: zeros(table / "data.bin", 100), 9),
+    "zeros at the end of index.mrk": (lambda table: zeros(table / "index.mrk", 100), 9),
+    "sizes.json gone, data.bin shorter": (
+        lambda table: ((table / "sizes.json").unlink(), shorter(table / "data.bin", 1)),
+        9,
+    ),
+}
+
+
+def zeros(path: Path, count: int) -> None:
+    path.write_bytes(path.read_bytes()[:-count] + bytes(count))
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_every_whole_insert_before_the_damage_is_back_and_the_next_insert_works(data, damage, caplog):
+    harm, whole = DAMAGE[damage]
+    table = table_in(data)
+    harm(table)
+    harmed = {name: (table / name).read_bytes() for name in FILES if (table / name).exists()}
+    with open_store(str(data)) as store:
+        assert rows_of(store) == flat(BATCHES[:whole])
+        kept = {name: (table / name).stat().st_size for name in FILES[:2] if (table / name).exists()}
+        store.insert_rows("btc", batch(99))
+    with open_store(str(data)) as store:
+        assert rows_of(store) == flat(BATCHES[:whole]) + batch(99)
+    if damage.startswith("garbage"):  # the engine knows what to do: longer files are its own business
+        assert not (data / "torn").exists()
+        return
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"{whole * 40} rows of {whole} INSERTs" in warning.getMessage()
+    (aside,) = (data / "torn").glob("torn-*Z/mexc_data.btc")
+    assert str(aside) in warning.getMessage()
+    expected = {
+        f"{name}.from-{kept[name]}": bytes_[kept[name] :]
+        for name, bytes_ in harmed.items()
+        if name in kept and len(bytes_) > kept[name]
+    }
+    expected |= {"sizes.json": harmed["sizes.json"]} if "sizes.json" in harmed else {}
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == expected
+
+
+ROW = st.one_of(
+    st.tuples(
+        st.integers(T0, T0 + 10**9),
+        st.just("dp"),
+        st.integers(1, 9).map(lambda n: f"[84055.{n},12]," * (n * 80)),
+    ),
+    st.tuples(st.integers(T0, T0 + 10**9), st.just("d"), st.just("84055.1|3|2")),
+    st.tuples(
+        st.just(T0),
+        st.just("dl"),
+        st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=300),
+    ),
+)
+PLACE = st.floats(0, 1)
+SOME_BATCHES = st.lists(
+    st.tuples(st.lists(ROW, min_size=1, max_size=5), st.integers(1, 200)).map(
+        lambda made: (made[0] * made[1])[: made[1]]
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("room")
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(batches=SOME_BATCHES, cuts=st.lists(st.tuples(PLACE, PLACE), min_size=3, max_size=3))
+def test_whatever_is_cut_off_the_longest_row_of_whole_inserts_is_left(room, batches, cuts):
+    """Three tables of the same rows, each torn at two places: one engine start for all of them."""
+    shutil.rmtree(room / "data", ignore_errors=True)
+    with open_store(str(room / "data")) as store:
+        filled = [fill(store, f"t{number}", batches) for number in range(len(cuts))]
+    for (folder, ends), places in zip(filled, cuts, strict=True):
+        for name, end, place in zip(FILES, ends[-1], places, strict=False):
+            cut(folder / name, round(end * place))
+    with open_store(str(room / "data")) as store:
+        for number, ((_, ends), places) in enumerate(zip(filled, cuts, strict=True)):
+            data_left, index_left = (round(end * place) for end, place in zip(ends[-1], places, strict=True))
+            whole = max(n for n, end in enumerate(ends) if end[0] <= data_left and end[1] <= index_left)
+            assert rows_of(store, f"t{number}") == flat(batches[:whole])
+            store.insert_rows(f"t{number}", batches[0])
+            assert rows_of(store, f"t{number}") == flat(batches[:whole]) + batches[0]
+
+
+def test_at_every_length_of_either_file_the_same_inserts_are_whole_as_by_their_ends(tmp_path):
+    with open_store(str(tmp_path)) as store:
+        table, ends = fill(store, "btc", BATCHES[:4])
+    (finding,) = inspect(tmp_path, every=True)
+    assert (finding.inserts, finding.rows, finding.problem, finding.cut_bytes) == (4, 160, "", 0)
+    for which, name in enumerate(FILES[:2]):
+        content = (table / name).read_bytes()
+        for length in range(len(content)):
+            cut(table / name, len(content) - 1 - length)
+            whole = max(n for n, end in enumerate(ends) if end[which] <= len(content) - 1 - length)
+            (finding,) = inspect(tmp_path)
+            assert (finding.inserts, finding.rows) == (whole, 40 * whole)
+            assert (finding.data_bin_bytes, finding.index_mrk_bytes) == ends[whole]
+            assert finding.rows_cut == (0 if which else 160 - 40 * whole)
+        (table / name).write_bytes(content)
+        assert inspect(tmp_path) == []
+
+
+def test_an_intact_folder_is_not_touched(data, tmp_path):
+    before = state(data)
+    assert inspect(data) == []
+    assert [finding.problem for finding in repair_folder(data, dry_run=True)] == [""]
+    assert state(data) == before
+    assert [finding.problem for finding in repair_folder(data, dry_run=False)] == [""]
+    assert {**state(data), "status": None} == {**before, "status": None}
+    with open_store(str(data)) as store:
+        assert rows_of(store) == flat(BATCHES)
+    inside = "store/"
+    assert {k: v for k, v in state(data).items() if k.startswith(inside)} == {
+        k: v for k, v in before.items() if k.startswith(inside)
+    }
+
+
+def test_of_two_tables_only_the_torn_one_is_touched_and_a_table_of_others_is_left_alone(tmp_path):
+    with open_store(str(tmp_path / "data")) as store:
+        btc, _ = fill(store, "btc", BATCHES[:2])
+        fill(store, "eth", BATCHES)
+        ensure_table(store, "sol")  # has no files yet
+        for name, engine in (("tiny", "TinyLog"), ("wide", "Log"), ("numbers", "StripeLog")):
+            store.command(f"CREATE TABLE mexc_data.{name} (data Int64) ENGINE = {engine}")
+            store.command(f"INSERT INTO mexc_data.{name} SELECT number FROM numbers(100000)")
+        numbers = store.table_folder("numbers")
+    shorter(btc / "data.bin", 1)
+    shorter(numbers / "data.bin", 1)
+    before = state(tmp_path / "data")
+    with open_store(str(tmp_path / "data")) as store:
+        assert rows_of(store, "btc") == flat(BATCHES[:1])
+        assert rows_of(store, "eth") == flat(BATCHES)
+        assert store.query("SELECT count() FROM mexc_data.tiny") == [(100_000,)]
+    after = state(tmp_path / "data")
+    changed = {name for name in after if name in before and after[name] != before[name]}
+    assert {Path(name).parent.name for name in changed} == {btc.name}
+    assert [path.name for path in (tmp_path / "data/torn").glob("*/*")] == ["mexc_data.btc"]
+
+
+def test_an_insert_of_several_blocks_is_kept_or_cut_as_a_whole(tmp_path):
+    with open_store(str(tmp_path / "data")) as store:
+        ensure_table(store, "btc")
+        many = "INSERT INTO mexc_data.btc SELECT toDateTime64(number, 3), 'd', repeat('x', number % 9)"
+        for _ in range(2):
+            store.command(f"{many} FROM numbers(200000) SETTINGS max_block_size = 50000, "
+                          "min_insert_block_size_rows = 50000, min_insert_block_size_bytes = 1")  # fmt: skip
+        store.insert_rows("btc", batch(0))
+        table = store.table_folder("btc")
+    (finding,) = repair_folder(tmp_path / "data", dry_run=True)
+    assert (finding.problem, finding.inserts, finding.rows) == ("", 3, 400_040)
+    shorter(table / "data.bin", 2000)
+    with open_store(str(tmp_path / "data")) as store:
+        assert store.query("SELECT count() FROM mexc_data.btc") == [(200_000,)]
+
+
+def test_damage_in_the_middle_is_found_by_hand_only(data):
+    table = table_in(data)
+    content = bytearray((table / "index.mrk").read_bytes())
+    content[300:320] = bytes(20)
+    (table / "index.mrk").write_bytes(content)
+    assert inspect(data) == []
+    (finding,) = repair_folder(data, dry_run=False)
+    assert finding.problem == "data.bin and index.mrk do not agree behind INSERT 2"
+    with open_store(str(data)) as store:
+        assert rows_of(store) == flat(BATCHES[:2])
+
+
+def test_what_cannot_be_set_aside_is_not_cut(data):
+    table = table_in(data)
+    shorter(table / "data.bin", 10)
+    (data / "torn").write_text("a file where the folder should be")
+    before = state(table)
+    with pytest.raises(DiskFailed, match="torn"):
+        open_store(str(data))
+    assert state(table) == before
+
+
+def test_a_second_tear_in_the_same_second_has_a_place_of_its_own(data):
+    for left in (9, 8):
+        shorter(table_in(data) / "data.bin", 1)
+        with open_store(str(data)) as store:
+            assert rows_of(store) == flat(BATCHES[:left])
+    assert len(list((data / "torn").glob("torn-*/mexc_data.btc/data.bin.from-*"))) == 2
+
+
+def test_a_repair_that_was_interrupted_is_finished_by_the_next_opening(data, monkeypatch):
+    """sizes.json is written before anything is cut: what is longer the engine cuts."""
+    shorter(table_in(data) / "data.bin", 10)
+
+    def power_cut(path, size):
+        raise OSError(5, "Input/output error", str(path))
+
+    with monkeypatch.context() as broken:
+        broken.setattr("mexcflow.store.repair.os.truncate", power_cut)
+        with pytest.raises(DiskFailed):
+            open_store(str(data))
+    with open_store(str(data)) as store:
+        assert rows_of(store) == flat(BATCHES[:9])
+
+
+# the command
+
+
+def test_the_command_says_what_it_found_and_did(data, tmp_path):
+    shorter(table_in(data) / "data.bin", 10)
+    before = state(data)
+    done = mexcflow("repair", "--dry-run", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "nothing was changed" in done.stdout
+    assert state(data) == before
+    done = mexcflow("repair", "--dry-run", "--json", cwd=tmp_path)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["torn"], told["tables"][0]["set_aside"]) == (1, 1, "")
+    assert state(data) == before
+    done = mexcflow("repair", "--json", cwd=tmp_path)
+    (table,) = json.loads(done.stdout)["tables"]
+    assert done.returncode == 0
+    assert table["table"] == "mexc_data.btc"
+    assert (table["inserts"], table["rows"], table["rows_cut"]) == (9, 360, 40)
+    assert sum(p.stat().st_size for p in Path(table["set_aside"]).glob("*.from-*")) == table["cut_bytes"]
+    done = mexcflow("repair", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "every table is whole"
+
+
+def test_a_folder_in_use_is_73_and_nothing_is_changed(data, tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_THE_FOLDER, str(data)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert holder.stdout.readline() == "open\n"
+        shorter(table_in(data) / "data.bin", 10)
+        before = state(data)
+        for arguments in ((), ("--dry-run",)):
+            done = mexcflow("repair", *arguments, cwd=tmp_path)
+            assert done.returncode == 73
+            assert f"PID {holder.pid}" in done.stderr
+        with pytest.raises(FolderInUse):
+            open_store(str(data))
+        assert state(data) == before
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_folder_that_this_process_has_open_is_not_repaired(data):
+    with open_store(str(data)):
+        shorter(table_in(data) / "data.bin", 10)
+        before = state(table_in(data))
+        for dry_run in (True, False):
+            with pytest.raises(FolderInUse):
+                repair_folder(data, dry_run=dry_run)
+        open_store(str(data)).close()  # a second handle looks at nothing
+        assert state(table_in(data)) == before
+
+
+def test_what_is_no_folder_of_ours_is_misuse(tmp_path):
+    for database in ("http://127.0.0.1:8123", "nowhere", str(tmp_path)):
+        done = mexcflow("repair", "--database", database, cwd=tmp_path)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+    with pytest.raises(Misuse):
+        repair_folder(tmp_path / "nowhere", dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_goes_on_in_a_table_that_was_torn(data, tmp_path):
+    shorter(table_in(data) / "data.bin", 10)
+    with Simulator(speed=20) as exchange:
+        done = mexcflow(
+            "run", "--symbol", "BTC_USDT", "--endpoint", exchange.url, "--duration", "2",
+            "--flush-interval", "0.3", cwd=tmp_path,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "mexc_data.btc was torn" in done.stderr
+    done = mexcflow("verify", "--json", "--table", "btc", cwd=tmp_path)
+    with open_store(str(data)) as store:
+        rows = rows_of(store)
+    assert rows[:360] == flat(BATCHES[:9])
+    assert len(rows) > 380
+    assert "cannot be read" not in done.stdout
