@@ -4,79 +4,25 @@ Damage is done to the files of a closed folder, as a power cut or a full disk do
 read by the real engine.
 """
 
-import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
+import struct
 from pathlib import Path
 
+import lz4.block
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mexcflow.errors import DiskFailed, FolderInUse, Misuse
-from mexcflow.simulator import Simulator
+from mexcflow.errors import DiskFailed
 from mexcflow.store import ensure_table, open_store
 from mexcflow.store.folder import repair_folder
 from mexcflow.store.repair import inspect
-from tests.conftest import mexcflow
-from tests.test_store_open import HOLD_THE_FOLDER
-
-T0 = 1_790_000_000_000
-FILES = ("data.bin", "index.mrk", "sizes.json")
+from mexcflow.store.stripelog import DataFile, ends_whole, whole_part
+from tests.torn import BATCHES, FILES, T0, append, batch, cut, fill, flat, rows_of, shorter, state, table_in
 
 # an engine start takes a third of a second: what is only read is made once, on one worker
 pytestmark = pytest.mark.xdist_group("repair")
-
-
-def batch(number: int, rows: int = 40) -> list[tuple[int, str, str]]:
-    return [(T0 + n, "d", f"{number}.{n * 7919 % 1000}|{n}|1") for n in range(rows)]
-
-
-BATCHES = [batch(number) for number in range(10)]
-
-
-def fill(store, table: str, batches) -> tuple[Path, list[tuple[int, int]]]:
-    """Insert batches; return the table's folder and how long data.bin and index.mrk were after each."""
-    ensure_table(store, table)
-    folder = store.table_folder(table)
-    ends = [(0, 0)]
-    for rows in batches:
-        store.insert_rows(table, rows)
-        ends.append(tuple((folder / name).stat().st_size for name in FILES[:2]))
-    return folder, ends
-
-
-def rows_of(store, table: str = "btc") -> list[tuple[int, str, str]]:
-    one_thread = "SETTINGS max_threads = 1"  # more read side by side, in no order
-    return store.query(f"SELECT toUnixTimestamp64Milli(ts), mt, m FROM mexc_data.{table} {one_thread}")
-
-
-def flat(batches) -> list[tuple[int, str, str]]:
-    return [row for rows in batches for row in rows]
-
-
-def cut(path: Path, size: int) -> None:
-    os.truncate(path, size)
-
-
-def shorter(path: Path, by: int) -> None:
-    cut(path, path.stat().st_size - by)
-
-
-def append(path: Path, more: bytes) -> None:
-    path.write_bytes(path.read_bytes() + more)
-
-
-def state(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file below a folder, with its bytes and its time."""
-    return {
-        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +38,6 @@ def made(tmp_path_factory) -> Path:
 def data(made, tmp_path) -> Path:
     shutil.copytree(made, tmp_path / "data", symlinks=True)
     return tmp_path / "data"
-
-
-def table_in(data: Path, table: str = "btc") -> Path:
-    return (data / "data" / "mexc_data" / table).resolve()
 
 
 DAMAGE = {
@@ -275,6 +217,54 @@ def test_an_insert_of_several_blocks_is_kept_or_cut_as_a_whole(tmp_path):
         assert store.query("SELECT count() FROM mexc_data.btc") == [(200_000,)]
 
 
+def test_odd_inserts_are_whole_too(tmp_path):
+    """Nothing inserted, one row, strings longer than a frame, the last of them empty; a table used anew."""
+    with open_store(str(tmp_path)) as store:
+        table, _ = fill(store, "btc", [batch(0)])
+        store.command("TRUNCATE TABLE mexc_data.btc")
+        store.command("INSERT INTO mexc_data.btc SELECT now64(3), 'd', 'x' WHERE 0")
+        rows = [(T0, "dp", "long" * 700_000), (T0, "dp", "y" * 1_500_000), (T0, "d", "")]
+        for inserted in (rows[:1], rows, batch(1)):
+            store.insert_rows("btc", inserted)
+    (finding,) = inspect(tmp_path, every=True)
+    assert (finding.problem, finding.inserts, finding.rows) == ("", 3, 44)
+    shorter(table / "data.bin", 1)
+    with open_store(str(tmp_path)) as store:
+        assert sorted(rows_of(store)) == sorted(rows[:1] + rows)
+
+
+def frame(method: int, raw: bytes) -> bytes:
+    compress = {0x82: lambda: lz4.block.compress(raw, store_size=False), 0x02: lambda: raw}
+    payload = compress[method]()
+    return bytes(16) + struct.pack("<BII", method, len(payload) + 9, len(raw)) + payload
+
+
+@pytest.mark.parametrize("method", [0x82, 0x02])
+def test_files_that_older_engines_wrote_are_read_as_well(method):
+    """Built by the description at the top of stripelog.py, in the two other ways to compress."""
+    data, index, ends = b"", b"", []
+    for texts in ([b"a", b"", b"long" * 30], [b"x"] * 200):
+        count = bytes([2]) + (
+            bytes([len(texts)]) if len(texts) < 128 else bytes([len(texts) & 0x7F | 0x80, 1])
+        )
+        data += frame(method, count)
+        entry = count
+        values = (bytes(8 * len(texts)), b"".join(bytes([len(text)]) + text for text in texts))
+        for head, value in zip((b"\x02ts\x0dDateTime64(3)", b"\x01m\x06String"), values, strict=True):
+            entry += head + struct.pack("<QQ", len(data), 0)
+            data += frame(method, head + value)
+        index += frame(method, entry)
+        ends.append((len(data), len(index)))
+    for kept in range(len(data) + 1):
+        part = data[:kept]
+        file = DataFile(kept, lambda at, count, part=part: part[at : at + count])
+        whole = whole_part(index, file)
+        expected = [(0, 0), *ends][sum(end <= kept for end, _ in ends)]
+        assert (whole.data_bin_bytes, whole.index_mrk_bytes) == expected
+        assert ends_whole(index, file) == (kept == len(data))
+        assert whole.rows + whole.rows_behind == 203
+
+
 def test_damage_in_the_middle_is_found_by_hand_only(data):
     table = table_in(data)
     content = bytearray((table / "index.mrk").read_bytes())
@@ -318,87 +308,3 @@ def test_a_repair_that_was_interrupted_is_finished_by_the_next_opening(data, mon
             open_store(str(data))
     with open_store(str(data)) as store:
         assert rows_of(store) == flat(BATCHES[:9])
-
-
-# the command
-
-
-def test_the_command_says_what_it_found_and_did(data, tmp_path):
-    shorter(table_in(data) / "data.bin", 10)
-    before = state(data)
-    done = mexcflow("repair", "--dry-run", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert "nothing was changed" in done.stdout
-    assert state(data) == before
-    done = mexcflow("repair", "--dry-run", "--json", cwd=tmp_path)
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["torn"], told["tables"][0]["set_aside"]) == (1, 1, "")
-    assert state(data) == before
-    done = mexcflow("repair", "--json", cwd=tmp_path)
-    (table,) = json.loads(done.stdout)["tables"]
-    assert done.returncode == 0
-    assert table["table"] == "mexc_data.btc"
-    assert (table["inserts"], table["rows"], table["rows_cut"]) == (9, 360, 40)
-    assert sum(p.stat().st_size for p in Path(table["set_aside"]).glob("*.from-*")) == table["cut_bytes"]
-    done = mexcflow("repair", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "every table is whole"
-
-
-def test_a_folder_in_use_is_73_and_nothing_is_changed(data, tmp_path):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD_THE_FOLDER, str(data)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert holder.stdout.readline() == "open\n"
-        shorter(table_in(data) / "data.bin", 10)
-        before = state(data)
-        for arguments in ((), ("--dry-run",)):
-            done = mexcflow("repair", *arguments, cwd=tmp_path)
-            assert done.returncode == 73
-            assert f"PID {holder.pid}" in done.stderr
-        with pytest.raises(FolderInUse):
-            open_store(str(data))
-        assert state(data) == before
-    finally:
-        holder.kill()
-        holder.communicate()
-
-
-def test_a_folder_that_this_process_has_open_is_not_repaired(data):
-    with open_store(str(data)):
-        shorter(table_in(data) / "data.bin", 10)
-        before = state(table_in(data))
-        for dry_run in (True, False):
-            with pytest.raises(FolderInUse):
-                repair_folder(data, dry_run=dry_run)
-        open_store(str(data)).close()  # a second handle looks at nothing
-        assert state(table_in(data)) == before
-
-
-def test_what_is_no_folder_of_ours_is_misuse(tmp_path):
-    for database in ("http://127.0.0.1:8123", "nowhere", str(tmp_path)):
-        done = mexcflow("repair", "--database", database, cwd=tmp_path)
-        assert done.returncode == 2
-        assert len(done.stderr.splitlines()) == 1
-    with pytest.raises(Misuse):
-        repair_folder(tmp_path / "nowhere", dry_run=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_recording_goes_on_in_a_table_that_was_torn(data, tmp_path):
-    shorter(table_in(data) / "data.bin", 10)
-    with Simulator(speed=20) as exchange:
-        done = mexcflow(
-            "run", "--symbol", "BTC_USDT", "--endpoint", exchange.url, "--duration", "2",
-            "--flush-interval", "0.3", cwd=tmp_path,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "mexc_data.btc was torn" in done.stderr
-    done = mexcflow("verify", "--json", "--table", "btc", cwd=tmp_path)
-    with open_store(str(data)) as store:
-        rows = rows_of(store)
-    assert rows[:360] == flat(BATCHES[:9])
-    assert len(rows) > 380
-    assert "cannot be read" not in done.stdout
