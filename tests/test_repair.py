@@ -287,6 +287,25 @@ def test_what_cannot_be_set_aside_is_not_cut(data):
     assert state(table) == before
 
 
+def test_on_a_full_disk_nothing_is_cut_and_no_half_copies_pile_up(data, monkeypatch):
+    table = table_in(data)
+    shorter(table / "data.bin", 10)
+    before = state(table)
+
+    def full(_source, target, _chunk):
+        target.write(b"as much as fits")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("mexcflow.store.repair.shutil.copyfileobj", full)
+        with pytest.raises(DiskFailed, match="No space left"):
+            open_store(str(data))
+    assert state(table) == before
+    assert list((data / "torn").iterdir()) == []
+    with open_store(str(data)) as store:
+        assert rows_of(store) == flat(BATCHES[:9])
+
+
 def test_a_second_tear_in_the_same_second_has_a_place_of_its_own(data):
     for left in (9, 8):
         shorter(table_in(data) / "data.bin", 1)

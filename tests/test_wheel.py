@@ -34,6 +34,11 @@ def installed(tmp_path_factory) -> Path:
     return folder / "venv"
 
 
+def without_checkout() -> dict[str, str]:
+    """The environment without the developer's path to the checkout, which would go before the wheel."""
+    return {key: value for key, value in environment().items() if key != "PYTHONPATH"}
+
+
 def run(installed: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [installed / "bin/mexcflow", *arguments],
@@ -41,7 +46,7 @@ def run(installed: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProc
         capture_output=True,
         text=True,
         timeout=60,
-        env=environment(),
+        env=without_checkout(),
         check=False,
     )
 
@@ -49,7 +54,12 @@ def run(installed: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProc
 def test_the_package_comes_from_the_wheel(installed, tmp_path):
     code = "import mexcflow; print(mexcflow.__file__)"
     done = subprocess.run(
-        [installed / "bin/python", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        [installed / "bin/python", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=without_checkout(),
+        check=True,
     )
     assert done.stdout.startswith(str(installed))
 

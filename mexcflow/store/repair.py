@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,20 +177,30 @@ def _cut(finding: Finding, aside: Path) -> Finding:
     """Set aside what is not whole, write sizes.json anew, cut the files; each step is on the disk at once."""
     table = Path(finding.folder)
     kept = {_DATA: finding.data_bin_bytes, _INDEX: finding.index_mrk_bytes}
-    aside.mkdir()
-    for name, size in kept.items():
-        if _size(table / name) > size:
-            _copy(table / name, aside / f"{name}.from-{size}", size)
-    if (table / _SIZES).exists():
-        _copy(table / _SIZES, aside / _SIZES, 0)
-    for folder in (aside, aside.parent, aside.parent.parent, aside.parent.parent.parent):
-        _fsync(folder)
+    try:
+        _set_aside(table, kept, aside)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)  # who tries again and again shall not fill the disk
+        with suppress(OSError):
+            aside.parent.rmdir()
+        raise
     _write_sizes(table, kept)
     for name, size in kept.items():
         if _size(table / name) > size:
             os.truncate(table / name, size)
             _fsync(table / name)
     return replace(finding, set_aside=str(aside))
+
+
+def _set_aside(table: Path, kept: dict[str, int], aside: Path) -> None:
+    aside.mkdir()
+    for name, size in kept.items():
+        if _size(table / name) > size:
+            _copy(table / name, aside / f"{name}.from-{size}", size)
+    if (table / _SIZES).exists():
+        _copy(table / _SIZES, aside / _SIZES, 0)
+    for folder in (aside, *aside.parents[:3]):  # up to the data folder, which may have a new entry
+        _fsync(folder)
 
 
 def _write_sizes(table: Path, sizes: dict[str, int]) -> None:
