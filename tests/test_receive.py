@@ -199,12 +199,24 @@ def test_the_exchanges_own_reason_is_the_reason(exchange):
         assert one.reason == "closed by the exchange: more than 60 seconds no response, close the channel"
 
 
-def test_a_reason_is_forgotten_once_data_has_come_again(exchange):
+def test_data_between_the_exchanges_reason_and_the_cut_does_not_hide_it(exchange):
+    with receiving(exchange) as one:
+        subscribed(exchange)
+        exchange.send(DEAL)
+        exchange.send(b'{"channel":"rs.error","data":"more than 60 seconds no response","ts":1}')
+        exchange.send(DEAL)
+        wait_for(lambda: one.payloads.count(DEAL) == 2)
+        exchange.drop()
+        subscribed(exchange, 2)
+        assert one.reason == "closed by the exchange: more than 60 seconds no response"
+
+
+def test_an_old_reason_is_not_given_for_a_new_loss(exchange, monkeypatch):
+    monkeypatch.setattr(receive, "_REASON_S", 0.2)
     with receiving(exchange) as one:
         subscribed(exchange)
         exchange.send(b'{"channel":"rs.error","data":"trouble","ts":1}')
-        exchange.send(DEAL)
-        wait_for(lambda: DEAL in one.payloads)
+        time.sleep(0.4)
         exchange.drop()
         subscribed(exchange, 2)
         assert one.reason == "connection lost: closed without a close frame"

@@ -21,8 +21,8 @@ from mexcflow.cli.statistics import statistics_lines
 from mexcflow.config import DEFAULT_EXCHANGE, Instance, config_folder, database_location
 from mexcflow.errors import Misuse
 from mexcflow.metrics import Snapshot
-from mexcflow.ops.instances import check_instance, check_sole_writer, read_instances
-from mexcflow.pipeline.record import Recorder, Settings
+from mexcflow.ops.instances import check_sole_writer, read_instances
+from mexcflow.pipeline.record import Recorder, Settings, check_instance
 
 logger = logging.getLogger(__name__)
 

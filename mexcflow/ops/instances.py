@@ -4,18 +4,8 @@ from pathlib import Path
 
 from mexcflow.config import Instance, database_location, load_instances
 from mexcflow.errors import Misuse
-from mexcflow.exchanges import check_channels, find_exchange
-from mexcflow.pipeline.connect import check_endpoint, check_proxy
+from mexcflow.pipeline.record import check_instance
 from mexcflow.store.folder import has_database
-
-
-def check_instance(instance: Instance, *, where: str) -> None:
-    """Raise `Misuse` for an exchange, a channel, a proxy or an endpoint that cannot be."""
-    exchange = find_exchange(instance.exchange, where=where)
-    check_channels(exchange, instance.channels, where=where)
-    check_proxy(instance.proxy, where=where)
-    if instance.endpoint:
-        check_endpoint(instance.endpoint, where=where)
 
 
 def read_instances(config: Path) -> list[Instance]:

@@ -9,6 +9,7 @@
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 
@@ -26,6 +27,8 @@ from mexcflow.pipeline.journal import Journal
 logger = logging.getLogger(__name__)
 
 _CEILING_S = 60.0
+_REASON_S = 5.0
+"""An exchange that says why it will cut the line does so within this time, and sends data meanwhile."""
 _FLOOR_S = 0.1  # full jitter may roll 0, and a tight loop helps nobody
 
 
@@ -135,6 +138,7 @@ class _Session:
         self._started = self._last_data = self._last_ping = clock.monotonic()
         self._unacknowledged: dict[str, str] = {}
         self._last_error = ""
+        self._last_error_at = -math.inf
 
     def subscribe(self) -> None:
         """Ask for every channel, one frame each."""
@@ -148,7 +152,7 @@ class _Session:
         try:
             payloads = self._line.read()
         except ConnectionLost as lost:
-            if self._last_error:  # the exchange said why before it cut the line
+            if self._clock.monotonic() - self._last_error_at < _REASON_S:
                 raise ConnectionLost(f"closed by the exchange: {self._last_error}") from lost
             raise
         now = self._clock.monotonic()
@@ -168,7 +172,6 @@ class _Session:
                 data |= self._answer(payload)
         if data:
             self._last_data = now
-            self._last_error = ""
             self._backoff.reset()
 
     def _answer(self, payload: bytes) -> bool:
@@ -180,6 +183,7 @@ class _Session:
                 logger.info("every subscription is acknowledged")
         elif reading.kind is Kind.ERROR:
             self._last_error = reading.text
+            self._last_error_at = self._clock.monotonic()
             if reading.permanent and self._unacknowledged:
                 exchange = self._exchange
                 raise UnknownContract(

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
 from mexcflow.config import NEVER, Instance
-from mexcflow.errors import DiskFailed, MexcflowError, TooManyErrors
-from mexcflow.exchanges import check_channels, find_exchange
+from mexcflow.errors import MexcflowError, TooManyErrors
+from mexcflow.exchanges import REGISTRY, check_channels, find_exchange
 from mexcflow.metrics import Metrics, Snapshot
 from mexcflow.pipeline.connect import check_endpoint, check_proxy, open_line, redacted
 from mexcflow.pipeline.insert import Inserter, InsertSettings
 from mexcflow.pipeline.journal import Journal, MemoryJournal
 from mexcflow.pipeline.receive import Receiver
-from mexcflow.store import Store, check_table, open_store, torn_files
+from mexcflow.store import check_table, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +46,23 @@ class Settings:
     batch_frames: int = InsertSettings.batch_frames
 
 
+def check_instance(instance: Instance, *, where: str) -> None:
+    """Raise `Misuse` for an exchange, a channel, a proxy or an endpoint that cannot be."""
+    exchange = find_exchange(instance.exchange, where=where)
+    check_channels(exchange, instance.channels, where=where)
+    check_proxy(instance.proxy, where=where)
+    if instance.endpoint:
+        check_endpoint(instance.endpoint, where=where)
+
+
 class Recorder:
     """One instance: `run` records until stopped, from any thread or signal handler, by `stop`."""
 
     def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
         instance = settings.instance
-        where = instance.source or "command line"
-        exchange_class = find_exchange(instance.exchange, where=where)
-        check_channels(exchange_class, instance.channels, where=where)
-        check_proxy(instance.proxy, where=where)
+        check_instance(instance, where=instance.source or "command line")
+        exchange_class = REGISTRY[instance.exchange]
         self._url = instance.endpoint or exchange_class.url
-        check_endpoint(self._url, where=where)
         self._exchange = exchange_class(instance.symbol, instance.channels)
         self._settings = settings
         self._clock = clock
@@ -86,8 +92,7 @@ class Recorder:
         store = open_store(self._settings.database)
         gc.freeze()  # what is imported by now stays: no need to look through it again and again
         try:
-            if check_table(store, instance.table):
-                self._check_files(store)
+            check_table(store, instance.table)
             receiver = Receiver(
                 self._exchange,
                 lambda: open_line(self._url, instance.proxy),
@@ -120,16 +125,6 @@ class Recorder:
             on_statistics(last)
         if self._failure is not None:
             raise self._failure
-
-    def _check_files(self, store: Store) -> None:
-        """Refuse to append to a table that a power cut or a full disk has torn: that would end it."""
-        torn = torn_files(store, self._settings.instance.table)
-        if torn:
-            raise DiskFailed(
-                f"table {self._settings.instance.table} is damaged: {torn[0]}",
-                hint="Nothing was changed. Copy the data folder before anything else touches it, and record "
-                "into another one meanwhile (--database)",
-            )
 
     def _announce(self, location: str) -> None:
         instance = self._settings.instance

@@ -72,12 +72,10 @@ def ensure_table(store: Store, table: str) -> SetupSummary:
     return apply(store, [table])
 
 
-def check_table(store: Store, table: str) -> bool:
-    """Say whether `table` is there; raise `SchemaMismatch` when it cannot be ours. Changes nothing."""
+def check_table(store: Store, table: str) -> None:
+    """Raise `SchemaMismatch` when `table` is there and not ours. Changes nothing."""
     check_table_name(table, where="--table")
-    existing = existing_tables(store)
-    _refuse_mismatches(_statements([table]), existing)
-    return table in existing
+    _refuse_mismatches(_statements([table]), existing_tables(store))
 
 
 def apply(store: Store, tables: Sequence[str]) -> SetupSummary:
