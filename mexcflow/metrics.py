@@ -3,7 +3,8 @@
     frames = messages (of all channels) + acks + pongs + exchange errors + skipped + dead letters
 
 Only the insert thread counts frames, and only after their rows are in the table; the receive thread
-counts reconnects. Everything goes through one lock, so a snapshot never shows half a batch.
+counts reconnects. What came twice or in the wrong order is stored all the same, and counted beside the
+sum. Everything goes through one lock, so a snapshot never shows half a batch.
 """
 
 import threading
@@ -20,6 +21,8 @@ MEANINGS = {
     "skipped": "frames of market data with nothing in them",
     "exchange_errors": "error frames the exchange sent",
     "dead_letters": "frames that could not be decoded, stored as text",
+    "duplicates": "frames of market data that came twice, stored as sent",
+    "backwards": "frames of market data with a lower sequence number than the one before, stored as sent",
     "errors": "exchange errors, missing acknowledgements and failed inserts",
     "reconnects": "connections to the exchange after the first one",
     "inserts": "INSERT statements the database confirmed",
@@ -41,6 +44,8 @@ class Tally:
     skipped: int = 0
     exchange_errors: int = 0
     dead_letters: int = 0
+    duplicates: int = 0
+    backwards: int = 0
     errors: int = 0
     reconnects: int = 0
     inserts: int = 0
@@ -58,6 +63,8 @@ class Tally:
         self.skipped += other.skipped
         self.exchange_errors += other.exchange_errors
         self.dead_letters += other.dead_letters
+        self.duplicates += other.duplicates
+        self.backwards += other.backwards
         self.errors += other.errors
         self.reconnects += other.reconnects
         self.inserts += other.inserts
@@ -119,6 +126,8 @@ class Snapshot:
             "skipped": total.skipped,
             "exchange_errors": total.exchange_errors,
             "dead_letters": total.dead_letters,
+            "duplicates": total.duplicates,
+            "backwards": total.backwards,
             "errors": total.errors,
             "reconnects": total.reconnects,
             "last_reason": self.last_reason,

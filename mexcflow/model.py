@@ -39,6 +39,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     `channel` is in our words ('ticker', 'deal', 'depth') and set for DATA, SKIPPED and ACK.
     `rows` is set for DATA, dead letters included. `text` is the exchange's own text for ERROR and the
     reason for DEAD_LETTER. `permanent` marks an ERROR that would come again: an unknown contract.
+    `sequence` is the exchange's own number of a DATA frame within its channel, 0 or more; None without one.
     """
 
     kind: Kind
@@ -46,6 +47,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     rows: tuple[Row, ...] = ()
     text: str = ""
     permanent: bool = False
+    sequence: int | None = None
 
 
 class Undecodable(ValueError):

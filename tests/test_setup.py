@@ -11,11 +11,12 @@ from mexcflow.config import Instance, shipped
 from mexcflow.errors import Misuse, SchemaMismatch, StatementRefused
 from mexcflow.ops.setup import setup
 from mexcflow.store import check_table, ensure_table, open_store
-from mexcflow.store.schema import COLUMNS, apply, drop_system_logs, existing_tables
+from mexcflow.store.schema import COLUMNS, COVERAGE_TABLE, apply, drop_system_logs, existing_tables
 from tests.http_front import HttpFront
 
+COVERAGE = ["database market_data", "table market_data.coverage", "view market_data.coverage_now"]
 BTC = ["database mexc_data", "table mexc_data.btc", "view mexc_data.btc_ticker", "view mexc_data.btc_deals",
-       "view mexc_data.btc_depth", "view mexc_data.btc_candles_1m"]  # fmt: skip
+       "view mexc_data.btc_depth", "view mexc_data.btc_candles_1m", *COVERAGE]  # fmt: skip
 INSTANCES = [Instance(symbol="BTC_USDT", table="btc", source="btc.toml")]
 COMMAND = "from mexcflow.cli.main import main; main()"
 
@@ -117,6 +118,65 @@ def test_a_table_with_the_name_of_a_view_is_refused(store):
     assert names(store) == ["btc_deals"]
 
 
+def test_without_instances_what_concerns_no_symbol_is_made(store):
+    assert setup(store, []).created == ["database mexc_data", *COVERAGE]
+    assert setup(store, []).found == ["database mexc_data", *COVERAGE]
+    assert names(store) == []
+
+
+def test_the_table_of_coverage_is_safe_on_the_disk_and_takes_an_insert_once(store):
+    ensure_table(store, "btc")
+    ((full,),) = store.query("SELECT engine_full FROM system.tables WHERE name = 'coverage'")
+    assert full.startswith("ReplacingMergeTree(updated) ORDER BY (exchange, symbol, channel, `from`, state)")
+    for setting in ("non_replicated_deduplication_window = 10000", "fsync_after_insert = 1",
+                    "fsync_part_directory = 1", "max_suspicious_broken_parts = 1000000"):  # fmt: skip
+        assert setting in full
+    assert existing_tables(store, "market_data")["coverage"]._replace(select="") == COVERAGE_TABLE
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("updated DateTime64(3)", "updated DateTime64(6)"),
+        ("    reason String,\n", ""),
+        ("'gap' = 3", "'gap' = 3, 'more' = 4"),
+        ("ORDER BY (exchange, symbol, channel,", "ORDER BY (symbol, exchange, channel,"),
+        ("ReplacingMergeTree(updated)", "ReplacingMergeTree"),
+        ("ReplacingMergeTree(updated)", "MergeTree"),
+    ],
+    ids=lambda change: change[1] or "column missing",
+)
+def test_another_form_of_coverage_is_refused_before_anything_is_created_and_never_altered(store, change):
+    text = (shipped("sql") / "040_coverage.sql").read_text()
+    assert change[0] in text
+    for statement in text.replace(*change).split(";\n")[:2]:
+        store.command(statement)
+    before = store.query("SELECT create_table_query FROM system.tables WHERE name = 'coverage'")
+    for attempt in (
+        lambda: setup(store, INSTANCES),
+        lambda: check_table(store, "btc"),
+        lambda: apply(store, []),
+    ):
+        with pytest.raises(SchemaMismatch, match=r"market_data.coverage exists and is .*MergeTree") as caught:
+            attempt()
+        assert "needed is ReplacingMergeTree(updated) ORDER BY (exchange" in caught.value.what
+        assert caught.value.hint.startswith("Rename it: RENAME TABLE market_data.coverage TO")
+    assert store.query("SELECT name FROM system.databases WHERE name = 'mexc_data'") == []
+    assert store.query("SELECT create_table_query FROM system.tables WHERE name = 'coverage'") == before
+
+
+def test_another_setting_of_coverage_is_its_owners_business(store):
+    ensure_table(store, "btc")
+    store.command("ALTER TABLE market_data.coverage MODIFY SETTING max_suspicious_broken_parts = 5")
+    assert ensure_table(store, "btc").found == BTC
+
+
+def test_a_view_of_coverage_changed_by_hand_is_replaced(store):
+    ensure_table(store, "btc")
+    store.command("CREATE OR REPLACE VIEW market_data.coverage_now AS SELECT 1 AS one")
+    assert ensure_table(store, "btc").replaced == ["view market_data.coverage_now"]
+
+
 def test_check_table_changes_nothing(store):
     check_table(store, "btc")
     assert store.query("SELECT name FROM system.databases WHERE name = 'mexc_data'") == []
@@ -128,7 +188,7 @@ def test_check_table_changes_nothing(store):
 
 def test_every_symbol_has_its_own_table_and_views(store):
     summary = apply(store, ["btc", "1000pepe", "btc_usd"])
-    assert len(summary.created) == 1 + 3 * 5
+    assert len(summary.created) == 1 + 3 * 5 + len(COVERAGE)
     store.insert_rows("1000pepe", [(1700000000000, "d", "1|2|2")])
     assert store.query("SELECT price, quantity, side FROM mexc_data.`1000pepe_deals`") == [(1.0, 2.0, "sell")]
     assert store.query("SELECT count() FROM mexc_data.btc_deals") == [(0,)]

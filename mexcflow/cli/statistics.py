@@ -15,6 +15,7 @@ def statistics_fields(snapshot: Snapshot) -> list[tuple[str, str]]:
             f"{_skipped(snapshot):,} (acks {total.acks:,}, pongs {total.pongs:,}, empty {total.skipped:,})",
         ),
         ("dead letters", f"{total.dead_letters:,}"),
+        ("sequence", f"{total.duplicates:,} duplicates, {total.backwards:,} backwards"),
         ("errors", f"{total.errors:,}"),
         ("records a second", f"{snapshot.rows_per_s:,.1f}"),
         ("reconnects", _reconnects(snapshot)),

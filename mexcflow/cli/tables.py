@@ -6,6 +6,7 @@ Whatever comes out of the database is shown as text, never as markup or as comma
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 
 from rich import box
 from rich.console import Console
@@ -85,7 +86,7 @@ def repair_table(console: Console, found: Sequence[Finding]) -> Table:
 
 
 def verify_tables(console: Console, report: Report) -> list[Table]:
-    """Return the tables' rows, times and sizes, and the newest dead letters where there are any."""
+    """Return the tables' rows, times and sizes; coverage, outages, dead letters where there are any."""
     rows = _table(console, "rows")
     for heading in ("table", "symbol"):
         rows.add_column(heading)
@@ -109,7 +110,27 @@ def verify_tables(console: Console, report: Report) -> list[Table]:
         sizes.add_row(name, megabytes(table.data_bin_bytes), _bytes_a_row(table), growth(table))
         for letter in table.dead_letters:
             letters.add_row(name, letter.ts, printable(letter.text, _DEAD_LETTER_COLUMNS))
-    return [table for table in (rows, times, sizes, letters) if table.row_count]
+    tables = (rows, times, sizes, *_coverage_tables(console, report), letters)
+    return [table for table in tables if table.row_count]
+
+
+def _coverage_tables(console: Console, report: Report) -> tuple[Table, Table]:
+    coverage = _table(console, "coverage")
+    for heading in ("table", "percent", "since", "outages", "gaps"):
+        coverage.add_column(heading, justify="left" if heading in ("table", "since") else "right")
+    outages = _table(console, "longest outages")
+    for heading in ("table", "from", "to", "duration", "reason"):
+        outages.add_column(heading, justify="right" if heading == "duration" else "left")
+    for name, table in report.tables.items():
+        if found := table.coverage:
+            counts = (f"{found.outage_count:,}", f"{found.gaps:,}")
+            coverage.add_row(name, f"{found.percent:.2f} %", found.since, *counts)
+            for outage in found.outages:
+                to = "(now)" if outage.ongoing else outage.to_ts
+                outages.add_row(
+                    name, outage.from_ts, to, _duration(outage.duration_s), printable(outage.reason)
+                )
+    return coverage, outages
 
 
 def growth(table: TableReport) -> str:
@@ -174,6 +195,10 @@ def _bytes_a_row(table: TableReport) -> str:
 
 def _seconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds:,.1f} s"
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds))) if seconds >= 60 else _seconds(seconds)
 
 
 def _table(console: Console, title: str) -> Table:

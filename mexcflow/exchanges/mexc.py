@@ -15,6 +15,8 @@ Oddities that this file knows of:
   25329.000000000000000000000000000000. They are taken as text (`msgspec.Raw`), never as floats.
 - Acknowledgements carry no symbol. An unknown contract is an `rs.error` whose text alone names it; an
   unknown method is met with silence.
+- `version` of push.depth.full rises within a connection; a new connection may begin with a lower one. It
+  is no part of the row, so a frame without it, or with an odd one, is a frame like any other.
 - Market data does not keep the socket open: without a JSON ping the exchange cuts it after 60 s.
 - Only text frames are sent, but the manual knows gzip: binary frames are gunzipped.
 """
@@ -22,7 +24,7 @@ Oddities that this file knows of:
 import re
 import zlib
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import orjson
@@ -37,6 +39,7 @@ _OUR_WORDS = {method: channel for channel, method in _METHODS.items()}
 _DIRECTIONS: dict[float, str] = {1: "1", 2: "2"}
 _LEVELS = 20
 _FUNDING_DECIMALS = 8
+_LAST_VERSION = 2**63 - 1
 _MAX_UNZIPPED_BYTES = 16 * 1024 * 1024
 _FIRST_MS, _LAST_MS = 1_000_000_000_000, 9_999_999_999_999  # 13 digits: 2001 to 2286
 _UNKNOWN_CONTRACT = re.compile(r"contract\s*(?:\[(?P<name>[^\]]*)\])?.*(?:not exist|n't exist)", re.I)
@@ -69,6 +72,13 @@ class _Level(msgspec.Struct, array_like=True, gc=False):
 class _Book(msgspec.Struct, gc=False):
     asks: list[_Level]
     bids: list[_Level]
+    version: Annotated[int, msgspec.Meta(ge=0, le=_LAST_VERSION)] | None = None
+
+
+class _UnnumberedBook(msgspec.Struct, gc=False):
+    version: ClassVar[None] = None
+    asks: list[_Level]
+    bids: list[_Level]
 
 
 class _TickerFrame(msgspec.Struct, gc=False):
@@ -91,6 +101,13 @@ class _DepthFrame(msgspec.Struct, gc=False):
     ts: _Ms
 
 
+class _UnnumberedDepthFrame(msgspec.Struct, gc=False):
+    symbol: str
+    channel: Literal["push.depth.full"]
+    data: _UnnumberedBook
+    ts: _Ms
+
+
 class _Control(msgspec.Struct, gc=False):
     channel: str
     data: msgspec.UnsetType | Raw = msgspec.UNSET
@@ -99,6 +116,7 @@ class _Control(msgspec.Struct, gc=False):
 _read_ticker = msgspec.json.Decoder(_TickerFrame).decode
 _read_deals = msgspec.json.Decoder(_DealFrame).decode
 _read_depth = msgspec.json.Decoder(_DepthFrame).decode
+_read_unnumbered_depth = msgspec.json.Decoder(_UnnumberedDepthFrame).decode
 _read_control = msgspec.json.Decoder(_Control).decode
 _write_levels = msgspec.json.Encoder().encode
 
@@ -173,10 +191,14 @@ class Mexc:
         return Reading(Kind.DATA if rows else Kind.SKIPPED, "deal", rows)
 
     def _depth(self, text: bytes) -> Reading:
-        frame = _read_depth(text)
+        frame: _DepthFrame | _UnnumberedDepthFrame
+        try:
+            frame = _read_depth(text)
+        except msgspec.ValidationError:  # a version that is no number must not cost the row
+            frame = _read_unnumbered_depth(text)
         self._check_symbol(frame.symbol)
         row: Row = (_event_ms(frame.ts), "dp", f"{_side(frame.data.bids)}|{_side(frame.data.asks)}")
-        return Reading(Kind.DATA, "depth", (row,))
+        return Reading(Kind.DATA, "depth", (row,), sequence=frame.data.version)
 
     def _ticker(self, text: bytes) -> Reading:
         frame = _read_ticker(text)

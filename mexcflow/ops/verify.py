@@ -6,13 +6,15 @@ What is wrong becomes a problem (the command then exits with 1); what is only wo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from mexcflow.config import Instance
 from mexcflow.errors import Permanent
+from mexcflow.ops.coverage import CoverageReport, coverage_notes, iso, report_coverage
 from mexcflow.store import DATABASE, Store
+from mexcflow.store.coverage import read_intervals
 from mexcflow.store.scan import TYPES, Backwards, TypeScan, scan_order, scan_table
-from mexcflow.store.schema import COLUMNS, ENGINE, Existing, existing_tables
+from mexcflow.store.schema import STRING_TABLE, Existing, existing_tables
 from mexcflow.store.sizes import folder_bytes, table_files, torn_files
 
 BUDGET_BYTES_A_DAY = 500_000_000
@@ -52,6 +54,7 @@ class TableReport:
     backwards: int = 0
     backwards_worst_s: float | None = None
     backwards_worst_ts: str | None = None
+    coverage: CoverageReport | None = None
     dead_letters: list[Sample] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -86,12 +89,17 @@ def verify(
     `StoreUnavailable`.
     """
     existing = existing_tables(store)
-    symbols = {instance.table: instance.symbol for instance in instances}
-    report = Report(database=store.location, checked_at=_iso(now_ms))
-    for table in _chosen(tables, existing, symbols):
-        found = TableReport(symbol=symbols.get(table))
+    streams = {instance.table: instance for instance in instances}
+    report = Report(database=store.location, checked_at=iso(now_ms))
+    for table in _chosen(tables, existing, streams):
+        stream = streams.get(table)
+        found = TableReport(symbol=stream.symbol if stream else None)
         report.tables[table] = found
-        _verify_table(store, table, existing.get(table), found, now_ms=now_ms, progress=progress)
+        scans = _verify_table(store, table, existing.get(table), found, now_ms=now_ms, progress=progress)
+        events = _events(scans)
+        if stream and events:
+            progress(f"reading the coverage of {table}")
+            _take_coverage(store, stream, found, min(scan.first_ms for scan in events), now_ms)
     progress("adding up the data folder")
     report.volume_bytes = folder_bytes(store)
     return _concluded(report)
@@ -99,14 +107,14 @@ def verify(
 
 def missing(location: str, reason: str, *, now_ms: int) -> Report:
     """Return the report on a data folder that does not exist or holds no database."""
-    report = Report(database=location, checked_at=_iso(now_ms), notes=[reason])
+    report = Report(database=location, checked_at=iso(now_ms), notes=[reason])
     return _concluded(report)
 
 
-def _chosen(tables: Sequence[str], existing: dict[str, Existing], symbols: dict[str, str]) -> list[str]:
+def _chosen(tables: Sequence[str], existing: dict[str, Existing], streams: dict[str, Instance]) -> list[str]:
     if tables:
         return list(dict.fromkeys(tables))
-    return [name for name, there in existing.items() if there.is_string_table or name in symbols]
+    return [name for name, there in existing.items() if there.is_string_table or name in streams]
 
 
 def _concluded(report: Report) -> Report:
@@ -135,31 +143,51 @@ def _verify_table(
     *,
     now_ms: int,
     progress: Callable[[str], None],
-) -> None:
+) -> list[TypeScan]:
+    """Fill in `found`; returns what was counted, nothing of a table that cannot be read."""
+    scans: list[TypeScan] = []
     if existing is None:
         found.problems.append(f"there is no table {DATABASE}.{table}: run `mexcflow setup`")
-        return
+        return scans
     if not existing.is_string_table:
-        found.problems.append(f"not one of ours: it is {existing}; needed is {Existing(ENGINE, COLUMNS, '')}")
-        return
+        found.problems.append(f"not one of ours: it is {existing}; needed is {STRING_TABLE}")
+        return scans
     try:
         files = table_files(store, table)
         found.data_bin_bytes, found.index_mrk_bytes = files
         found.problems.extend(torn_files(store, table))
         progress(f"reading every row of {table}")
-        _take_rows(found, scan_table(store, table, now_ms), now_ms)
+        scans = scan_table(store, table, now_ms)
+        _take_rows(found, scans, now_ms)
         progress(f"comparing the times of {table}")
         _take_order(found, scan_order(store, table, BACKWARDS_LIMIT_MS))
     except Permanent as error:
         # a damaged file, or a table somebody else wrote into: a finding, not a failure of ours
         found.problems.append(f"cannot be read: {error}")
+    return scans
+
+
+def _events(scans: Sequence[TypeScan]) -> list[TypeScan]:
+    """Return those that have event times: a dead letter's time is when it was received."""
+    return [scan for scan in scans if TYPES.get(scan.code) != "dl"]
+
+
+def _take_coverage(store: Store, stream: Instance, found: TableReport, since_ms: int, now_ms: int) -> None:
+    try:
+        intervals = read_intervals(store, stream.exchange, stream.symbol)
+    except Permanent as error:
+        found.problems.append(f"its coverage cannot be read: {error}")
+        return
+    found.coverage = report_coverage(intervals, since_ms=since_ms, now_ms=now_ms)
+    if found.coverage:
+        found.notes.extend(coverage_notes(found.coverage))
 
 
 def _take_order(found: TableReport, backwards: Backwards) -> None:
     if backwards.rows:
         found.backwards = backwards.rows
         found.backwards_worst_s = -backwards.worst_ms / 1000
-        found.backwards_worst_ts = _iso(backwards.worst_at_ms)
+        found.backwards_worst_ts = iso(backwards.worst_at_ms)
         found.problems.append(
             f"{backwards.rows:,} times run backwards by more than {BACKWARDS_LIMIT_MS // 1000} s, "
             f"the worst by {found.backwards_worst_s:,.3f} s to {found.backwards_worst_ts}"
@@ -176,8 +204,8 @@ def _take_rows(found: TableReport, scans: Sequence[TypeScan], now_ms: int) -> No
             found.by_type[TYPES[scan.code]] = scan.rows
         found.undecodable_rows += scan.undecodable
         mt = TYPES.get(scan.code, f"unknown type {scan.code}")
-        found.undecodable.extend(Sample(_iso(ms), f"{mt}: {text}") for ms, text in scan.examples)
-        found.dead_letters.extend(Sample(_iso(ms), text) for ms, text in scan.newest)
+        found.undecodable.extend(Sample(iso(ms), f"{mt}: {text}") for ms, text in scan.examples)
+        found.dead_letters.extend(Sample(iso(ms), text) for ms, text in scan.newest)
     if found.undecodable_rows:
         example = found.undecodable[0]
         found.problems.append(
@@ -186,7 +214,7 @@ def _take_rows(found: TableReport, scans: Sequence[TypeScan], now_ms: int) -> No
     if found.by_type["dl"]:
         found.notes.append(f"{found.by_type['dl']:,} dead letters")
     found.bytes_a_row = round(found.data_bin_bytes / found.rows, 2)
-    events = [scan for scan in scans if TYPES.get(scan.code) != "dl"]
+    events = _events(scans)
     if events:
         _take_times(
             found, min(scan.first_ms for scan in events), max(scan.last_ms for scan in events), now_ms
@@ -194,7 +222,7 @@ def _take_rows(found: TableReport, scans: Sequence[TypeScan], now_ms: int) -> No
 
 
 def _take_times(found: TableReport, first_ms: int, last_ms: int, now_ms: int) -> None:
-    found.first_ts, found.last_ts = _iso(first_ms), _iso(last_ms)
+    found.first_ts, found.last_ts = iso(first_ms), iso(last_ms)
     found.staleness_s = round((now_ms - last_ms) / 1000, 3)
     if found.staleness_s > _STALE_S:
         found.notes.append(f"nothing new for {timedelta(seconds=round(found.staleness_s))}")
@@ -205,9 +233,3 @@ def _take_times(found: TableReport, first_ms: int, last_ms: int, now_ms: int) ->
     found.growth_is_rough = span_s < _ROUGH_SPAN_S
     if found.growth_is_rough:
         found.notes.append(f"the growth a day is a rough projection from {timedelta(seconds=round(span_s))}")
-
-
-def _iso(ms: int) -> str:
-    """Return Unix ms as ISO 8601 in UTC with three decimals."""
-    when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
-    return f"{when:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"

@@ -8,21 +8,31 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mexcflow.exchanges import Exchange
 from mexcflow.metrics import Tally
 from mexcflow.model import DEAD_LETTER_CHARS, Frame, Kind, Reading, Row, Undecodable
+from mexcflow.pipeline.sequence import Gap, Watch
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of one INSERT into one table, and what its frames came to."""
+    """The rows of one INSERT into one table, and what its frames came to.
+
+    For coverage: `first_ns` has the receive time of each channel's first acknowledgement or data (Unix
+    ns), `last_ns` that of the last frame of any kind, 0 without one; `channel_rows` the rows of market
+    data by channel, `gaps` what came twice or in the wrong order.
+    """
 
     rows: list[Row]
     tally: Tally
+    first_ns: dict[str, int] = field(default_factory=dict)
+    last_ns: int = 0
+    channel_rows: Counter[str] = field(default_factory=Counter)
+    gaps: list[Gap] = field(default_factory=list)
 
 
 def read_frame(exchange: Exchange, frame: Frame) -> Reading:
@@ -34,31 +44,44 @@ def read_frame(exchange: Exchange, frame: Frame) -> Reading:
         return Reading(Kind.DEAD_LETTER, rows=(row,), text=str(error) or type(error).__name__)
 
 
-def decode(exchange: Exchange, frames: Sequence[Frame]) -> Batch:
-    """Return the rows of these frames in order, and their tally."""
+def decode(exchange: Exchange, frames: Sequence[Frame], watch: Watch | None = None) -> Batch:
+    """Return the rows of these frames in order, and their tally; `watch` is that of their connection."""
+    watch = watch or Watch()
+    before = (watch.duplicates, watch.backwards)
     rows: list[Row] = []
     kinds: Counter[Kind] = Counter()
     messages: list[str] = []
     lags_ms: list[int] = []
-    data = Kind.DATA
+    first_ns: dict[str, int] = {}
+    more_rows: Counter[str] = Counter()
+    data, see = Kind.DATA, watch.see
     for frame in frames:
         reading = read_frame(exchange, frame)
+        channel, received_ns = reading.channel, frame.received_ns
         if reading.kind is data:
             rows.extend(reading.rows)
-            messages.append(reading.channel)
-            lags_ms.append(frame.received_ns // 1_000_000 - reading.rows[0][0])
+            messages.append(channel)
+            lags_ms.append(received_ns // 1_000_000 - reading.rows[0][0])
+            see(channel, reading.sequence, frame.payload, received_ns)
+            if len(reading.rows) > 1:
+                more_rows[channel] += len(reading.rows) - 1
         else:
             kinds[reading.kind] += 1
             if reading.kind is Kind.DEAD_LETTER:
                 rows.extend(reading.rows)
                 logger.debug("not decoded: %s: %.120r", reading.text, frame.payload)
+        if channel not in first_ns and channel in exchange.channels:
+            first_ns[channel] = received_ns
     if kinds[Kind.DEAD_LETTER]:
         logger.warning(
             "%d of %d frames could not be decoded; they are stored as dead letters",
             kinds[Kind.DEAD_LETTER],
             len(frames),
         )
-    return Batch(rows, _tally(len(frames), len(rows), kinds, messages, lags_ms))
+    tally = _tally(len(frames), len(rows), kinds, messages, lags_ms)
+    tally.duplicates, tally.backwards = watch.duplicates - before[0], watch.backwards - before[1]
+    last_ns = frames[-1].received_ns if frames else 0
+    return Batch(rows, tally, first_ns, last_ns, tally.messages + more_rows, watch.take_gaps())
 
 
 def _tally(frames: int, rows: int, kinds: Counter[Kind], messages: list[str], lags_ms: list[int]) -> Tally:

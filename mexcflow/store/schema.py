@@ -1,9 +1,9 @@
 """The tables and views of `sql/`, applied so that a second time changes nothing.
 
-The numbered files are written for one table, `btc`, so that a person can paste them into
-clickhouse-client; for another table "`btc" becomes "`<table>". What exists already is compared with what
-is needed, all of it before the first change: a table of ours is never altered, a table that is not ours is
-never touched.
+The numbered files are written for one string table, `btc`, so that a person can paste them into
+clickhouse-client; for another one "`btc" becomes "`<table>". Statements without it concern all symbols.
+What exists already is compared with what is needed, all of it before the first change: a table of ours is
+never altered, a table that is not ours is never touched.
 """
 
 import re
@@ -22,8 +22,24 @@ COLUMNS = (
     ("m", "String"),
 )
 
+COVERAGE_FORM = "ReplacingMergeTree(updated) ORDER BY (exchange, symbol, channel, from, state)"
+COVERAGE_COLUMNS = (
+    ("exchange", "LowCardinality(String)"),
+    ("symbol", "LowCardinality(String)"),
+    ("channel", "LowCardinality(String)"),
+    ("from", "DateTime64(3)"),
+    ("to", "DateTime64(3)"),
+    ("state", "Enum8('live' = 1, 'outage' = 2, 'gap' = 3)"),
+    ("reason", "String"),
+    ("frames", "UInt64"),
+    ("rows", "UInt64"),
+    ("run", "String"),
+    ("host", "LowCardinality(String)"),
+    ("updated", "DateTime64(3)"),
+)
+
 _HEAD = re.compile(
-    r"CREATE (?:OR REPLACE )?(DATABASE|TABLE|VIEW) (?:IF NOT EXISTS )?(?:mexc_data\.`(\w+)`|(mexc_data))"
+    r"CREATE (?:OR REPLACE )?(DATABASE|TABLE|VIEW) (?:IF NOT EXISTS )?`?(\w+)`?(?:\.`?(\w+)`?)?"
 )
 _SYSTEM_LOG = "_log(_[0-9]+)?$"
 
@@ -46,58 +62,83 @@ class SetupSummary:
 
 
 class Existing(NamedTuple):
-    """A table or view that is there: `columns` are (name, type), `select` is a view's own SELECT."""
+    """A table or view that is there: `columns` are (name, type), `select` is a view's own SELECT.
+
+    `form` is the engine with its arguments and its order, without settings.
+    """
 
     engine: str
     columns: tuple[tuple[str, str], ...]
     select: str
+    form: str
 
     @property
     def is_string_table(self) -> bool:
         """Whether this is a table of the one form we write into."""
         return self.engine == ENGINE and self.columns == COLUMNS
 
+    @property
+    def is_coverage(self) -> bool:
+        """Whether this is a table of the one form that coverage has."""
+        return self.form == COVERAGE_FORM and self.columns == COVERAGE_COLUMNS
+
+    @property
+    def in_full(self) -> str:
+        """Its columns, and its engine with all that belongs to it."""
+        return str(self._replace(engine=self.form))
+
     def __str__(self) -> str:
         return f"{self.engine} ({', '.join(f'{name} {kind}' for name, kind in self.columns)})"
 
 
+STRING_TABLE = Existing(ENGINE, COLUMNS, "", ENGINE)
+"""What a string table has to be."""
+COVERAGE_TABLE = Existing("ReplacingMergeTree", COVERAGE_COLUMNS, "", COVERAGE_FORM)
+"""What the table of coverage has to be."""
+
+
 class _Statement(NamedTuple):
     kind: str  # database, table, view
-    name: str  # without the database
+    database: str
+    name: str  # without the database; '' for a database itself
     sql: str
+    of_symbol: bool
+
+    def __str__(self) -> str:
+        return f"{self.database}.{self.name}" if self.name else self.database
 
 
 def ensure_table(store: Store, table: str) -> SetupSummary:
-    """Create the database, `table` and its views where they are missing; see `apply`."""
+    """Create `table`, its views and what concerns no symbol where they are missing; see `apply`."""
     return apply(store, [table])
 
 
 def check_table(store: Store, table: str) -> None:
-    """Raise `SchemaMismatch` when `table` is there and not ours. Changes nothing."""
+    """Raise `SchemaMismatch` when `table`, or what goes with it, is there and not ours. Changes nothing."""
     check_table_name(table, where="--table")
-    _refuse_mismatches(_statements([table]), existing_tables(store))
+    statements = _statements([table])
+    _refuse_mismatches(statements, _existing(store, statements))
 
 
 def apply(store: Store, tables: Sequence[str]) -> SetupSummary:
-    """Bring the database to what `sql/` says for these string tables and return what was done.
+    """Bring the databases to what `sql/` says for these string tables and return what was done.
 
-    Raises `SchemaMismatch`, before anything is changed, when a table of such a name has another form or
-    has the name of one of our views.
+    Without tables, what concerns no symbol is still made. Raises `SchemaMismatch`, before anything is
+    changed, when a table of such a name has another form or has the name of one of our views.
     """
     for table in tables:
         check_table_name(table, where="--table")
     statements = _statements(tables)
-    existing = existing_tables(store)
+    existing = _existing(store, statements)
     _refuse_mismatches(statements, existing)
-    databases = {name for (name,) in store.query("SELECT name FROM system.databases")}
+    databases = [name for (name,) in store.query("SELECT name FROM system.databases")]
     summary = SetupSummary()
     for statement in statements:
-        label = f"{statement.kind} {_full(statement)}"
-        there = statement.name in (databases if statement.kind == "database" else existing)
-        if not there:
+        label = f"{statement.kind} {statement}"
+        if str(statement) not in (existing if statement.name else databases):
             store.command(statement.sql)
             summary.created.append(label)
-        elif statement.kind == "view" and not _same_view(store, statement.sql, existing[statement.name]):
+        elif statement.kind == "view" and not _same_view(store, statement.sql, existing[str(statement)]):
             store.command(statement.sql)
             summary.replaced.append(label)
         else:
@@ -105,10 +146,10 @@ def apply(store: Store, tables: Sequence[str]) -> SetupSummary:
     return summary
 
 
-def existing_tables(store: Store) -> dict[str, Existing]:
-    """Return every table and view of `mexc_data` by its name."""
+def existing_tables(store: Store, database: str = DATABASE) -> dict[str, Existing]:
+    """Return every table and view of a database by its name."""
     columns: dict[str, list[tuple[str, str]]] = {}
-    of_database = {"database": DATABASE}
+    of_database = {"database": database}
     for table, name, kind in store.query(
         "SELECT table, name, type FROM system.columns WHERE database = {database:String} "
         "ORDER BY table, position",
@@ -116,10 +157,28 @@ def existing_tables(store: Store) -> dict[str, Existing]:
     ):
         columns.setdefault(table, []).append((name, kind))
     found = store.query(
-        "SELECT name, engine, as_select FROM system.tables WHERE database = {database:String} ORDER BY name",
+        "SELECT name, engine, as_select, engine_full FROM system.tables WHERE database = {database:String} "
+        "ORDER BY name",
         of_database,
     )
-    return {name: Existing(engine, tuple(columns.get(name, ())), select) for name, engine, select in found}
+    return {
+        name: Existing(engine, tuple(columns.get(name, ())), select, _form(engine, full))
+        for name, engine, select, full in found
+    }
+
+
+def _form(engine: str, full: str) -> str:
+    # versions differ in which names they put into backquotes
+    return full.partition(" SETTINGS ")[0].replace("`", "") or engine
+
+
+def _existing(store: Store, statements: Iterable[_Statement]) -> dict[str, Existing]:
+    """Return every table and view of the databases that the statements name, by its full name."""
+    return {
+        f"{database}.{name}": there
+        for database in {statement.database: None for statement in statements}
+        for name, there in existing_tables(store, database).items()
+    }
 
 
 def drop_system_logs(store: Store) -> SetupSummary:
@@ -144,52 +203,49 @@ def drop_system_logs(store: Store) -> SetupSummary:
 
 
 def _statements(tables: Iterable[str]) -> list[_Statement]:
-    """Return every statement of `sql/` for these tables, those on databases once, in the files' order."""
+    """Return every statement of `sql/` for these tables in the files' order, those of no symbol once."""
     texts = [path.read_text(encoding="utf-8") for path in sorted(shipped("sql").glob("*.sql"))]
-    found: dict[tuple[str, str], _Statement] = {}
+    found: dict[tuple[str, str, str], _Statement] = {}
     for table in tables or [""]:
         for text in texts:
             for sql in re.split(r";\s*(?:\n|\Z)", re.sub(r"^--.*\n", "", text, flags=re.M)):
                 statement = _statement(sql.strip(), table)
-                if statement and (table or statement.kind == "database"):
-                    found.setdefault(statement[:2], statement)
+                if statement and (table or not statement.of_symbol):
+                    found.setdefault(statement[:3], statement)
     return list(found.values())
 
 
 def _statement(sql: str, table: str) -> _Statement | None:
     if not sql:
         return None
+    of_symbol = "`btc" in sql
     sql = sql.replace("`btc", f"`{table}")
     head = _HEAD.match(sql)
     if head is None:
         raise StatementRefused(f"sql/: neither database, table nor view: {sql[:80]}")
-    return _Statement(head.group(1).lower(), head.group(2) or head.group(3), sql)
+    kind, database, name = head.groups()
+    return _Statement(kind.lower(), database, name or "", sql, of_symbol)
 
 
 def _refuse_mismatches(statements: Iterable[_Statement], existing: dict[str, Existing]) -> None:
     for statement in statements:
-        there = existing.get(statement.name)
-        if there is None or statement.kind == "database":
+        there = existing.get(str(statement))
+        if there is None:
             continue
-        if statement.kind == "table" and not there.is_string_table:
-            needed = str(Existing(ENGINE, COLUMNS, ""))
-        elif statement.kind == "view" and there.engine != "View":
-            needed = "a view of that name"
+        hint = f"Rename it: RENAME TABLE {statement} TO {statement}_old"
+        if statement.of_symbol:
+            hint = f"Give ours another name (--table, or `table` in the instance file), or r{hint[1:]}"
+        if statement.kind == "view":
+            fits, found, needed = there.engine == "View", str(there), "a view of that name"
+        elif statement.of_symbol:
+            fits, found, needed = there.is_string_table, str(there), str(STRING_TABLE)
         else:
-            continue
-        name = _full(statement)
-        raise SchemaMismatch(
-            f"{name} exists and is {there}; needed is {needed}",
-            hint="Give ours another name (--table, or `table` in the instance file), or rename it: "
-            f"RENAME TABLE {name} TO {name}_old",
-        )
+            fits, found, needed = there.is_coverage, there.in_full, COVERAGE_TABLE.in_full
+        if not fits:
+            raise SchemaMismatch(f"{statement} exists and is {found}; needed is {needed}", hint=hint)
 
 
 def _same_view(store: Store, sql: str, existing: Existing) -> bool:
     """Say whether a view is already what `sql` makes: the engine itself puts both into one spelling."""
     ((ours,),) = store.query("SELECT formatQuerySingleLine({sql:String})", {"sql": sql})
     return bool(existing.select) and str(ours).endswith(f" AS {existing.select}")
-
-
-def _full(statement: _Statement) -> str:
-    return statement.name if statement.kind == "database" else f"{DATABASE}.{statement.name}"

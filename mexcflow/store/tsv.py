@@ -54,21 +54,30 @@ def encode_rows(rows: Sequence[Row]) -> bytes:
     return "".join(lines).encode("utf-8", "replace")
 
 
+def escaped(text: str) -> str:
+    """Return a text as one field."""
+    return text.translate(_ESCAPES)
+
+
+def spelled_ms(ts_ms: int) -> str:
+    """Return a time in a form that is read exactly whatever its number of digits."""
+    if _FIRST_13_DIGITS_MS <= ts_ms <= _LAST_13_DIGITS_MS:
+        return str(ts_ms)
+    when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ts_ms)
+    return f"{when:%Y-%m-%d %H:%M:%S}.{ts_ms % 1000:03d}Z"
+
+
 def _needs_escapes(text: str) -> bool:
     return any(special in text for special in "\\\t\n\r\0\b\f")
 
 
 def _spelled(ts_ms: int, index: int) -> str:
-    """Return a time in a form that is read exactly whatever its number of digits."""
-    if _FIRST_13_DIGITS_MS <= ts_ms <= _LAST_13_DIGITS_MS:
-        return str(ts_ms)
     if not _FIRST_MS <= ts_ms <= _LAST_MS:
         raise StatementRefused(
             f"row {index} of the batch: ts {ts_ms} ms is outside 1900 .. 2299",
             hint="ts is Unix time in milliseconds",
         )
-    when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ts_ms)
-    return f"{when:%Y-%m-%d %H:%M:%S}.{ts_ms % 1000:03d}Z"
+    return spelled_ms(ts_ms)
 
 
 def _bad_type(types: Sequence[str]) -> StatementRefused:
