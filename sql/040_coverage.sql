@@ -35,7 +35,7 @@ SETTINGS
     fsync_part_directory = 1,
     max_suspicious_broken_parts = 1000000;
 
--- each interval once, with its length
+-- each interval once, with its length: that of an outage which has not ended is what it has come to by now
 CREATE OR REPLACE VIEW market_data.coverage_now AS
 SELECT
     exchange,
@@ -43,7 +43,7 @@ SELECT
     channel,
     `from`,
     `to`,
-    dateDiff('millisecond', `from`, `to`) / 1000 AS seconds,
+    dateDiff('millisecond', `from`, if(state = 'outage' AND `to` = `from`, now64(3), `to`)) / 1000 AS seconds,
     state,
     reason,
     frames,

@@ -238,7 +238,7 @@ def play(coverage: Coverage, events: list[tuple]) -> list[Interval]:
     return written
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(EVENTS, max_size=40), st.integers(0, 40))
 def test_wherever_a_stream_is_cut_the_same_intervals_are_written(events, cut):
     whole, first = new(), new()
@@ -252,7 +252,7 @@ def test_wherever_a_stream_is_cut_the_same_intervals_are_written(events, cut):
     assert second.checkpoint() == whole.checkpoint()
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(EVENTS, max_size=40), st.integers(0, 40))
 def test_replaying_the_end_of_a_stream_after_a_crash_changes_nothing(events, cut):
     first = new()
@@ -264,7 +264,7 @@ def test_replaying_the_end_of_a_stream_after_a_crash_changes_nothing(events, cut
     assert settled(before + once + again) == settled(before + once)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(EVENTS, max_size=40))
 def test_intervals_never_overlap_and_every_frame_is_in_one_whatever_the_clock_does(events):
     coverage, written, frames = new(), [], Counter()

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mexcflow.exchanges.mexc import Mexc
@@ -129,6 +129,7 @@ SEEN = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(SEEN, max_size=300), st.integers(0, 300))
 def test_a_watch_goes_on_from_its_checkpoint_as_if_nothing_had_happened(seen, cut):
     whole, first = Watch(), Watch()

@@ -105,10 +105,14 @@ def test_intervals_of_other_keys_stay_side_by_side_and_come_by_their_beginning(s
 
 def test_the_view_has_each_interval_once_with_its_length(store):
     write_intervals(store, [interval(to_ms=T0 + 1000)], token="1")
-    write_intervals(store, [interval(to_ms=T0 + 2500)], token="2")
-    assert store.query("SELECT channel, seconds, state FROM market_data.coverage_now") == [
-        ("deal", 2.5, "live")
-    ]
+    ongoing = interval(T0 + 2500, T0 + 2500, channel="", state=State.OUTAGE)
+    write_intervals(store, [interval(to_ms=T0 + 2500), ongoing], token="2")
+    (live, outage) = store.query(
+        "SELECT channel, seconds, state FROM market_data.coverage_now ORDER BY `from`"
+    )
+    assert live == ("deal", 2.5, "live")
+    ((until_now,),) = store.query(f"SELECT toUnixTimestamp64Milli(now64(3)) - {ongoing.from_ms}")
+    assert outage[1] == pytest.approx(until_now / 1000, abs=60)
 
 
 def test_without_a_table_of_coverage_there_is_nothing_to_read(tmp_path):

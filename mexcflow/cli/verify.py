@@ -41,7 +41,7 @@ def verify_command(
     log_level: LogLevel = "info",
     log_format: LogFormat = "text",
 ) -> None:
-    """Read every row back: counts, sizes, growth a day, order of the times, dead letters.
+    """Read every row back: counts, sizes, growth a day, order of the times, coverage, dead letters.
 
     Exits with 1 when something is wrong: rows that do not decode, times that run backwards by more than
     5 seconds, damaged files, a table that is not ours, no table at all.

@@ -74,7 +74,7 @@ def coverage_notes(report: CoverageReport) -> list[str]:
         longest = report.outages[0]
         notes.append(
             f"outages: {report.outage_count:,}, the longest {timedelta(seconds=round(longest.duration_s))} "
-            f"from {longest.from_ts} ({longest.reason})"
+            f"from {longest.from_ts} ({longest.reason!r})"
         )
     if report.gaps:
         notes.append(f"gaps: {report.gaps:,} times a frame came twice or in the wrong order")

@@ -1,7 +1,8 @@
 """Verify: prove that what is stored can be read back, is in order, and how much room it takes.
 
 Every row of every string table is read twice: once for its shape, once for the order of the event times.
-What is wrong becomes a problem (the command then exits with 1); what is only worth knowing, a note.
+What is wrong becomes a problem (the command then exits with 1); what is only worth knowing, a note: also
+the outages that coverage knows of.
 """
 
 from collections.abc import Callable, Sequence
