@@ -2,16 +2,35 @@
 
 Only what clickhouse-connect sends. `requests` holds (query parameters, body) of every POST; `refuse_with`
 makes it answer everything with that ClickHouse error, `hangs_up` makes it close the connection in place of
-an answer, `password` asks for one.
+an answer, `moved_to` sends every request to another address, `password` asks for one.
+
+Like a server it refuses a query id that is running (code 216), and it executes an INSERT to its end
+whether or not its client still waits: `with front.holding_inserts():` keeps them running until it ends.
 """
 
 import base64
+import contextlib
 import http.server
 import re
 import threading
+from collections.abc import Iterator
+from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from mexcflow.store import Store
+
+INSERT = re.compile(r"INSERT INTO (.*) FORMAT (\w+)\s*$")
+OBEYED = ("max_insert_block_size", "min_insert_block_size_rows", "min_insert_block_size_bytes",
+          "input_format_parallel_parsing")  # fmt: skip
+"""The settings of an INSERT that are passed on to the engine."""
+
+
+class Reply(NamedTuple):
+    status: int
+    code: int
+    """ClickHouse's, 0 for none."""
+    body: bytes | str
+    headers: dict[str, str]
 
 
 class HttpFront:
@@ -21,6 +40,10 @@ class HttpFront:
         self.refuse_with: tuple[int, int, str] | None = None  # HTTP status, ClickHouse code, text
         self.break_results_with: tuple[str, bytes] | None = None  # tag, what stands at the end
         self.hangs_up = False
+        self.moved_to = ""
+        self.running: set[str] = set()
+        self._go_on = threading.Event()
+        self._go_on.set()
         self.requests: list[tuple[dict[str, str], bytes]] = []
         front = self
 
@@ -42,44 +65,85 @@ class HttpFront:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._go_on.set()
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
 
+    @property
+    def inserts(self) -> list[dict[str, str]]:
+        """The query parameters of every INSERT with rows."""
+        return [
+            parameters
+            for parameters, body in self.requests
+            if parameters.get("query", body[:6].decode(errors="replace")).startswith("INSERT")
+        ]
+
+    @contextlib.contextmanager
+    def holding_inserts(self) -> Iterator[None]:
+        """Let no INSERT get on until the block ends; they count as running meanwhile."""
+        self._go_on.clear()
+        try:
+            yield
+        finally:
+            self._go_on.set()
+
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         parameters = dict(parse_qsl(urlsplit(request.path).query, keep_blank_values=True))
-        body = _body(request)
-        self.requests.append((parameters, body))
-        if self.hangs_up:
-            request.close_connection = True
-            return
+        query_id = parameters.get("query_id", "")
+        known = query_id in self.running
+        self.running.add(query_id)  # as soon as its head is there, as in a server
+        try:
+            body = _body(request)
+            if body is None:  # it was cut: nothing of it is executed
+                request.close_connection = True
+                return
+            self.requests.append((parameters, body))
+            if self.hangs_up:
+                request.close_connection = True
+                return
+            reply = self._refusal(request, known, query_id) or self._executed(parameters, body)
+        finally:
+            if not known:
+                self.running.discard(query_id)
+        _reply(request, reply)
+
+    def _refusal(
+        self, request: http.server.BaseHTTPRequestHandler, known: bool, query_id: str
+    ) -> Reply | None:
+        if self.moved_to:
+            return Reply(301, 0, "", {"Location": self.moved_to + request.path})
         if self.refuse_with:
-            _reply(request, *self.refuse_with)
-            return
+            return Reply(*self.refuse_with, {})
         expected = "Basic " + base64.b64encode(f"default:{self.password}".encode()).decode()
         if self.password and request.headers.get("Authorization") != expected:
-            _reply(request, 403, 516, "Code: 516. DB::Exception: default: Authentication failed: "
-                   "password is incorrect. (AUTHENTICATION_FAILED) (version 26.8.1.1)")  # fmt: skip
-            return
+            return Reply(403, 516, "Code: 516. DB::Exception: default: Authentication failed: "
+                         "password is incorrect. (AUTHENTICATION_FAILED) (version 26.8.1.1)", {})  # fmt: skip
+        if known:
+            return Reply(500, 216, f"Code: 216. DB::Exception: Query with id = {query_id} is already "
+                         "running. (QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING)", {})  # fmt: skip
+        return None
+
+    def _executed(self, parameters: dict[str, str], body: bytes) -> Reply:
         try:
-            self._run(request, parameters, body)
+            return Reply(200, 0, *self._run(parameters, body))
         except Exception as error:
             code = re.search(r"Code: (\d+)", str(error))
-            _reply(request, 500, int(code.group(1)) if code else 1, str(error))
+            return Reply(500, int(code.group(1)) if code else 1, str(error), {})
 
-    def _run(
-        self, request: http.server.BaseHTTPRequestHandler, parameters: dict[str, str], body: bytes
-    ) -> None:
+    def _run(self, parameters: dict[str, str], body: bytes) -> tuple[bytes, dict[str, str]]:
         sql, data = parameters.get("query", ""), body
         if not sql:
             head, _, data = body.partition(b"\n") if body.startswith(b"INSERT") else (body, b"", b"")
             sql = head.decode()
-        insert = re.match(r"INSERT INTO (.*) FORMAT (\w+)\s*$", sql)
         client = self.store._client
-        if insert and data:
-            client.raw_insert(insert.group(1), insert_block=data, fmt=insert.group(2))
-            _reply(request, 200, 0, "")
-            return
+        insert = INSERT.match(sql)
+        if insert:
+            self._go_on.wait()
+            if data:
+                settings = {name: parameters[name] for name in OBEYED if name in parameters}
+                client.raw_insert(insert[1], insert_block=data, fmt=insert[2], settings=settings)
+            return b"", {}
         bound = {
             name.removeprefix("param_"): _unescaped(value)
             for name, value in parameters.items()
@@ -87,36 +151,39 @@ class HttpFront:
         }
         result = client.raw_query(sql, parameters=bound or None)
         tag, end = self.break_results_with or ("", b"")
-        _reply(request, 200, 0, result + end, tag=tag)
+        return result + end, {"X-ClickHouse-Exception-Tag": tag} if tag else {}
 
 
-def _body(request: http.server.BaseHTTPRequestHandler) -> bytes:
+def _body(request: http.server.BaseHTTPRequestHandler) -> bytes | None:
+    """Return the body of a request, None if the connection ended before it did."""
     if request.headers.get("Transfer-Encoding") != "chunked":
-        return request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        length = int(request.headers.get("Content-Length", 0))
+        body = request.rfile.read(length)
+        return body if len(body) == length else None
     body = b""
-    while size := int(request.rfile.readline(), 16):
-        body += request.rfile.read(size)
+    with contextlib.suppress(ValueError, ConnectionError):
+        while size := int(request.rfile.readline(), 16):
+            body += request.rfile.read(size)
+            request.rfile.readline()
         request.rfile.readline()
-    request.rfile.readline()
-    return body
+        return body
+    return None
 
 
 def _unescaped(value: str) -> str:
     return re.sub(r"\\(.)", lambda found: {"n": "\n", "t": "\t"}.get(found[1], found[1]), value, flags=re.S)
 
 
-def _reply(
-    request: http.server.BaseHTTPRequestHandler, status: int, code: int, body: bytes | str, *, tag: str = ""
-) -> None:
-    payload = body.encode() if isinstance(body, str) else body
-    request.send_response(status)
-    if code:
-        request.send_header("X-ClickHouse-Exception-Code", str(code))
+def _reply(request: http.server.BaseHTTPRequestHandler, reply: Reply) -> None:
+    payload = reply.body.encode() if isinstance(reply.body, str) else reply.body
+    headers = {"X-ClickHouse-Timezone": "UTC", "Content-Length": str(len(payload)), **reply.headers}
+    if reply.code:
+        headers["X-ClickHouse-Exception-Code"] = str(reply.code)
     elif payload:
-        request.send_header("X-ClickHouse-Format", "TabSeparated")
-    if tag:
-        request.send_header("X-ClickHouse-Exception-Tag", tag)
-    request.send_header("X-ClickHouse-Timezone", "UTC")
-    request.send_header("Content-Length", str(len(payload)))
-    request.end_headers()
-    request.wfile.write(payload)
+        headers["X-ClickHouse-Format"] = "TabSeparated"
+    with contextlib.suppress(ConnectionError):  # a client that does not wait any more
+        request.send_response(reply.status)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.end_headers()
+        request.wfile.write(payload)

@@ -206,7 +206,7 @@ def test_a_server_takes_the_same_statements_and_a_wrong_password_is_refused(tmp_
     [
         ((500, 202, "Code: 202. DB::Exception: Too many simultaneous queries. (TOO_MANY)"), StoreUnavailable),
         ((500, 242, "Code: 242. DB::Exception: Table is readonly. (TABLE_IS_READ_ONLY)"), StoreUnavailable),
-        ((500, 243, "Code: 243. DB::Exception: Cannot reserve 1.00 MiB. (NOT_ENOUGH_SPACE)"), DiskFailed),
+        ((500, 243, "Code: 243. DB::Exception: Not enough space. (NOT_ENOUGH_SPACE)"), StoreUnavailable),
         ((500, 60, "Code: 60. DB::Exception: Table does not exist. (UNKNOWN_TABLE)"), StatementRefused),
         ((502, 0, "<html>Bad gateway</html>"), StoreUnavailable),
     ],

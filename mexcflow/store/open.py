@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from mexcflow.errors import Misuse, StoreUnavailable
 from mexcflow.store.folder import open_folder
+from mexcflow.store.patience import Patience, PatientPool
 from mexcflow.store.store import Store
 from mexcflow.store.translate import translated
 
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 _ADDRESS = re.compile(r"[^/]*@[^/]*|[\w.-]+:\d+")
 _PORTS = {"http": 8123, "https": 8443}
-_CONNECT_TIMEOUT_S = 10
-_ANSWER_TIMEOUT_S = 300
 
 
-def open_store(location: str, *, create: bool = True) -> Store:
+def open_store(location: str, *, create: bool = True, timeout_s: float | None = None) -> Store:
     """Open a folder (embedded engine) or a server (`http://user:password@host:8123`).
+
+    `timeout_s` is how long a server may take to connect and to answer, in place of what `Patience` says.
 
     Raises `FolderInUse` when another process holds the folder, `DiskFailed` when it cannot be made or
     written, `Misuse` for what is neither folder nor URL (with `create=False` also when there is no
@@ -31,7 +32,7 @@ def open_store(location: str, *, create: bool = True) -> Store:
     # without a handler of its own, logging would print clickhouse-connect's warnings and stack traces
     logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
     if "://" in location:
-        return _open_server(location)
+        return _open_server(location, Patience.of(timeout_s))
     if not location.strip():
         raise Misuse("--database is empty", hint="Give a folder, or http://user:password@host:8123")
     if _ADDRESS.fullmatch(location.strip()):
@@ -42,24 +43,27 @@ def open_store(location: str, *, create: bool = True) -> Store:
     return open_folder(Path(location), create=create)
 
 
-def _open_server(location: str) -> Store:
+def _open_server(location: str, patience: Patience) -> Store:
     url, port = _checked_url(location)
     shown = f"{url.scheme}://{url.username + '@' if url.username else ''}{_host(url)}:{port}"
     import clickhouse_connect
 
     try:
-        with translated(shown):
+        with translated(shown, server=True):
             client = clickhouse_connect.get_client(
                 interface=url.scheme,
                 host=url.hostname,
                 port=port,
                 username=unquote(url.username or "default"),
                 password=unquote(url.password or ""),
-                connect_timeout=_CONNECT_TIMEOUT_S,
-                send_receive_timeout=_ANSWER_TIMEOUT_S,
+                **patience.for_opening(),
                 autogenerate_session_id=False,  # a session takes one statement at a time
                 show_clickhouse_errors="scrub",
             )
+            client.http = PatientPool(client.http, patience)
+            # urllib3 repeats nothing and follows no redirect: it would follow with an INSERT that has no rows
+            client.http_retries = False
+            client.command("SELECT 1")
             _use_utc(client)
     except StoreUnavailable as error:
         raise StoreUnavailable(error.what, hint="Is the server up, and is this its HTTP port?") from error

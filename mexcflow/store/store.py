@@ -5,6 +5,7 @@ server's is. Any thread may call a `Store`; calls on the embedded engine wait fo
 Every error is one of `mexcflow.errors`: see `translate.py`.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mexcflow.errors import DiskFailed, StatementRefused
 from mexcflow.model import Row
+from mexcflow.store.patience import hurried
 from mexcflow.store.translate import one_line, translated
 from mexcflow.store.tsv import encode_rows
 
@@ -27,6 +29,15 @@ SYNCED_FILES = ("data.bin", "index.mrk", "sizes.json")
 _CHUNK_BYTES = 1 << 20
 _FAILURE_BYTES = 1 << 15
 """A server's error in the middle of a result stands at its end; it is at most 16 kB."""
+_PART_BYTES = 1 << 18
+"""The time that sending may take counts for each part of a body: 26 kB a second is enough."""
+_ONE_BLOCK = {
+    "max_insert_block_size": 1 << 30,
+    "min_insert_block_size_rows": 1 << 30,
+    "min_insert_block_size_bytes": 1 << 32,
+    "input_format_parallel_parsing": 0,  # would read every 10 MB apart, and rely on their being put together
+}
+"""An INSERT is one block whatever the profile says; by default it is up to a million rows or 256 MB."""
 
 
 def quoted(name: str) -> str:
@@ -55,17 +66,17 @@ class Store:
         self._on_close = on_close
         self._closed = False
         self._table_folders: dict[str, Path] = {}
-        # Servers of 26.3 and later collect inserts unless told not to, and answer before they are stored
-        self._insert_settings = {} if self.embedded else {"async_insert": 0}
 
-    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    def query(
+        self, sql: str, parameters: dict[str, Any] | None = None, settings: dict[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]:
         """Return all rows of a SELECT; `parameters` fill `{name:Type}` in its text."""
-        with translated(""):
-            return list(self._client.query(sql, parameters=parameters).result_rows)
+        with self._translated():
+            return list(self._client.query(sql, parameters=parameters, settings=settings).result_rows)
 
     def command(self, sql: str) -> None:
         """Run a statement whose result, if any, nobody wants."""
-        with translated(""):
+        with self._translated():
             self._client.command(sql)
 
     def export(
@@ -77,7 +88,7 @@ class Store:
         JSONEachRow when there are no `settings`, and holds any other result in memory as a whole. It
         refuses to stream anything but a SELECT: say `stream=False` for SHOW, DESCRIBE, EXPLAIN and so on.
         """
-        with translated(""):
+        with self._translated():
             if not stream:
                 yield self._client.raw_query(sql, fmt=fmt or None, settings=settings)
                 return
@@ -91,32 +102,36 @@ class Store:
                 source.close()
             _refuse_failed_stream(source, tail)
 
-    def insert_rows(self, table: str, rows: Sequence[Row]) -> None:
-        """Insert `rows` into a string table of `mexc_data` in one INSERT: all of them or none."""
-        if not rows:
-            return
-        block = encode_rows(rows)
-        with translated(f"insert into {table}"):
-            self._client.raw_insert(
-                f"{DATABASE}.{quoted(table)}",
-                # clickhouse-connect sends bytes a second time when the connection drops after the body
-                # went out, and the rows would be there twice; a generator it cannot send again
-                insert_block=(part for part in (block,)),
-                fmt="TabSeparated",
-                settings=self._insert_settings,
-            )
+    def insert_rows(self, table: str, rows: Sequence[Row], *, query_id: str = "") -> None:
+        """Insert `rows` into a string table of `mexc_data` in one INSERT of one block: all or none.
+
+        It is sent once. When no answer comes, `StoreUnavailable` leaves open whether the rows are in: see
+        `fence.py`, which asks for the INSERT by its `query_id`. The embedded engine takes no id.
+        """
+        if rows:
+            settings = {"query_id": query_id} if query_id and not self.embedded else {}
+            self._insert(table, f"{DATABASE}.{quoted(table)}", None, encode_rows(rows), settings)
 
     def insert_block(
         self, table: str, columns: Sequence[str], block: bytes, settings: dict[str, Any]
     ) -> None:
         """Insert TabSeparated rows into a table of any database, in one INSERT: see `typed.insert_typed`."""
-        with translated(f"insert into {table}"):
+        self._insert(table, table, columns, block, settings)
+
+    def _insert(
+        self, table: str, full: str, columns: Sequence[str] | None, block: bytes, settings: dict[str, Any]
+    ) -> None:
+        # servers of 26.3 and later collect inserts unless told not to, and answer before they are stored
+        own = {} if self.embedded else {"async_insert": 0}
+        with self._translated(f"insert into {table}"), hurried():
             self._client.raw_insert(
-                table,
+                full,
                 column_names=columns,
-                insert_block=(part for part in (block,)),  # as in insert_rows: never sent a second time
+                # clickhouse-connect sends bytes a second time when the connection drops after the body
+                # went out, and the rows would be there twice; a generator it cannot send again
+                insert_block=_parts(block),
                 fmt="TabSeparated",
-                settings={**self._insert_settings, **settings},
+                settings={**_ONE_BLOCK, **own, **settings},
             )
 
     def sync(self, table: str) -> None:
@@ -169,16 +184,24 @@ class Store:
             return
         self._closed = True
         try:
-            with translated("close"):
+            with self._translated("close"):
                 self._client.close()
         finally:
             self._on_close()
+
+    def _translated(self, doing: str = "") -> contextlib.AbstractContextManager[None]:
+        return translated(doing, server=not self.embedded)
 
     def __enter__(self) -> "Store":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _parts(block: bytes) -> Iterator[bytes]:
+    for begin in range(0, len(block), _PART_BYTES):
+        yield block[begin : begin + _PART_BYTES]
 
 
 def _refuse_failed_stream(stream: object, tail: bytes) -> None:

@@ -1,7 +1,13 @@
 """Foreign errors become ours here and nowhere else.
 
 ClickHouse's numeric code decides the family, never the text: a caller of the store sees
-`StoreUnavailable` (may succeed if repeated), `DiskFailed` or `StatementRefused` (would fail again).
+`StoreUnavailable` (may succeed if repeated), `DiskFailed` or `StatementRefused` (would fail again). Where
+there is no code, something between us and ClickHouse answered, and the HTTP status decides.
+
+The question for each code is: would the same statement succeed later, without our doing anything? When a
+server is away or unwell, the answer is yes, and what was received waits in the journal; to stop the
+recording would lose what comes meanwhile. So on a server its full disk and its unnamed exceptions are
+transient too, while the embedded engine's disk is ours, and the journal's: there we stop.
 """
 
 import contextlib
@@ -11,17 +17,31 @@ from collections.abc import Iterator
 from mexcflow.errors import DiskFailed, MexcflowError, StatementRefused, StoreUnavailable
 
 _TRANSIENT_CODES = frozenset({
-    95, 96, 198, 209, 210, 279,  # sockets, DNS, all connection tries failed
-    159, 1017, 1019, 1020,  # timeouts, too slow, no query slot in time
-    173, 241, 439, 777, 778,  # memory, no thread to be had
-    202, 203, 290, 364, 373, 700, 745, 749, 762, 763, 776,  # too many of something; overloaded
+    95, 96, 198, 209, 210, 279, 1018,  # sockets, DNS, all connection tries failed, a peer is gone
+    159, 160, 1017, 1019, 1020,  # timeouts, too slow, no query slot in time
+    173, 241, 411, 439, 777, 778,  # memory, no thread to be had
+    201, 202, 203, 290, 364, 373, 574, 700, 745, 749, 762, 763, 776,  # too many of something; overloaded
+    216, 218, 384, 733, 738,  # the same INSERT still runs; a table or part is being worked on
     225, 242, 244, 254, 265, 285, 286, 289, 297, 319, 369, 415, 416, 571, 709, 999,  # keeper, replicas
-    236, 394, 473, 667, 677, 696, 735,  # shutting down, cancelled, not up yet, deadlock avoided
+    224, 234, 519, 529, 568, 904,  # the same: no leader, no shard, not yet there
+    236, 394, 473, 667, 677, 696, 722, 734, 735,  # shutting down, cancelled, not up yet, deadlock avoided
     252,  # merges lag behind the inserts
+    499, 500, 693, 707, 900, 903, 905,  # the object storage below the tables
+})  # fmt: skip
+_TRANSIENT_ON_A_SERVER = frozenset({
+    3, 23, 97,  # the body of a request ended too early: between us and the server
+    24, 75, 77, 88, 172, 204, 214, 243, 294, 586,  # its disk is full or unwell: somebody will see to it
+    410, 425,  # something it needs does not answer; a system call failed
+    1000, 1001, 1002,  # exceptions of its libraries: mostly network, memory, disk
 })  # fmt: skip
 _DISK_CODES = frozenset({24, 75, 77, 88, 107, 172, 204, 214, 243, 294, 586})
 """No space left, and everything else that happens only while files are written."""
 _PASSWORD_CODES = frozenset({192, 193, 194, 516})
+_STATUS = re.compile(r"HTTP status (\d{3})")
+_REFUSING_STATUSES = frozenset({
+    301, 302, 303, 307, 308,  # it wants https, or another address
+    400, 401, 403, 405, 407, 411, 413, 414, 431, 501,  # 404 may be a gateway whose server is away
+})  # fmt: skip
 
 _TAIL = re.compile(r"(?:,?\s*Stack trace\b.*|\s*\(version [^()]*(?:\([^()]*\)[^()]*)*\)\s*)$", re.DOTALL)
 _REPEATED_HEAD = re.compile(r"(?:Code: \d+\. DB::Exception: )+(?=Code: \d+\. DB::Exception: )")
@@ -29,47 +49,63 @@ _MESSAGE_CHARS = 700
 
 
 @contextlib.contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Raise what goes wrong inside as an error of ours that begins with `doing` ("insert into btc")."""
+def translated(doing: str, *, server: bool = False) -> Iterator[None]:
+    """Raise what goes wrong inside as an error of ours that begins with `doing` ("insert into btc").
+
+    `server` says that the database is a server and not the embedded engine.
+    """
     try:
         yield
     except MexcflowError:
         raise
     except Exception as error:
-        ours = _sorted(error, doing)
+        ours = _sorted(error, doing, server)
         if ours is None:
             raise
         raise ours from error
 
 
-def _sorted(error: Exception, doing: str) -> MexcflowError | None:
+def _sorted(error: Exception, doing: str, server: bool) -> MexcflowError | None:
     """Return our error for one of clickhouse-connect, urllib3 or the network, None for any other."""
     from clickhouse_connect.driver.exceptions import Error, OperationalError, ProgrammingError
     from urllib3.exceptions import HTTPError
 
+    said = f"{doing}: " if doing else ""
     code = getattr(error, "code", None) if isinstance(error, Error) else None
     if code is not None:
-        return _by_code(int(code), doing, str(error))
-    said = f"{doing}: " if doing else ""
-    if isinstance(error, (OperationalError, HTTPError, ConnectionError, TimeoutError)):
-        return StoreUnavailable(f"{said}{_reason(error)}", hint="Is the server up?")
+        return _by_code(int(code), f"{said}{one_line(str(error))}", server)
     if isinstance(error, ProgrammingError):
         return StatementRefused(f"{said}{one_line(str(error))}")
-    if isinstance(error, Error):
+    if isinstance(error, Error) and (status := _STATUS.search(str(error))):
         # an answer without ClickHouse's code comes from something in between, e.g. a proxy's 502
+        return _by_status(int(status[1]), f"{said}{one_line(str(error))}")
+    if isinstance(error, (OperationalError, HTTPError, ConnectionError, TimeoutError)):
+        return StoreUnavailable(f"{said}{_reason(error)}", hint="Is the server up?")
+    if isinstance(error, Error):
         return StoreUnavailable(f"{said}{one_line(str(error))}", hint="Is it ClickHouse's HTTP port?")
     return None
 
 
-def _by_code(code: int, doing: str, message: str) -> MexcflowError:
-    text = f"{doing}: {one_line(message)}" if doing else one_line(message)
-    if code in _TRANSIENT_CODES:
+def _by_code(code: int, text: str, server: bool) -> MexcflowError:
+    if server and code in _DISK_CODES & _TRANSIENT_ON_A_SERVER:
+        return StoreUnavailable(text, hint="Is the server's disk full or read-only?")
+    if code in _TRANSIENT_CODES or (server and code in _TRANSIENT_ON_A_SERVER):
         return StoreUnavailable(text)
     if code in _DISK_CODES:
         return DiskFailed(text, hint="Is the disk full or read-only, or is a file gone?")
     if code in _PASSWORD_CODES:
         return StatementRefused(text, hint="Check the user and the password in --database")
     return StatementRefused(text)
+
+
+def _by_status(status: int, text: str) -> MexcflowError:
+    if status not in _REFUSING_STATUSES:
+        return StoreUnavailable(text, hint="Is it ClickHouse's HTTP port?")
+    if status < 400:
+        return StatementRefused(text, hint="Another address is meant: is it https://?")
+    if status == 413:
+        return StatementRefused(text, hint="Let the proxy take larger bodies (nginx: client_max_body_size)")
+    return StatementRefused(text, hint="Is it ClickHouse's HTTP port, and does a proxy let us through?")
 
 
 def one_line(message: str) -> str:
