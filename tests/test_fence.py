@@ -41,6 +41,13 @@ def front(embedded) -> Iterator[HttpFront]:
 
 @pytest.fixture
 def server(front) -> Iterator[Store]:
+    with open_store(f"http://127.0.0.1:{front.port}") as store:
+        yield store
+
+
+@pytest.fixture
+def hasty(front) -> Iterator[Store]:
+    """The same server, for statements that are to be given up."""
     with open_store(f"http://127.0.0.1:{front.port}", timeout_s=1) as store:
         yield store
 
@@ -183,11 +190,11 @@ def test_that_profile_makes_many_blocks_of_an_insert_that_does_not_care(small_bl
 # an INSERT whose client went away
 
 
-def test_an_insert_that_outlives_its_client_is_seen_until_it_ends(front, server):
+def test_an_insert_that_outlives_its_client_is_seen_until_it_ends(front, server, hasty):
     before = table_state(server, "btc")
     with front.holding_inserts():
         with pytest.raises(StoreUnavailable, match="insert into btc"):
-            server.insert_rows("btc", [ROW] * 3, query_id="batch-1")
+            hasty.insert_rows("btc", [ROW] * 3, query_id="batch-1")
         assert insert_running(server, ["batch-1"])
         assert insert_running(server, ["batch-0", "batch-1"])
         assert not insert_running(server, ["batch-0"])
@@ -199,21 +206,21 @@ def test_an_insert_that_outlives_its_client_is_seen_until_it_ends(front, server)
     assert insert["input_format_parallel_parsing"] == "0"
 
 
-def test_asking_for_an_insert_leaves_it_alone(front, server):
+def test_asking_for_an_insert_leaves_it_alone(front, server, hasty):
     with front.holding_inserts():
         with pytest.raises(StoreUnavailable):
-            server.insert_rows("btc", [ROW] * 3, query_id="batch-1")
+            hasty.insert_rows("btc", [ROW] * 3, query_id="batch-1")
         assert insert_running(server, ["batch-1"])
         asked, _ = front.requests[-1]
         assert asked["replace_running_query"] == "0"
 
 
-def test_the_same_batch_cannot_run_twice_at_once(front, server):
+def test_the_same_batch_cannot_run_twice_at_once(front, server, hasty):
     with front.holding_inserts():
         with pytest.raises(StoreUnavailable):
-            server.insert_rows("btc", [ROW] * 3, query_id="batch-1")
+            hasty.insert_rows("btc", [ROW] * 3, query_id="batch-1")
         with pytest.raises(StoreUnavailable, match="already running"):
-            server.insert_rows("btc", [ROW] * 3, query_id="batch-1")
+            hasty.insert_rows("btc", [ROW] * 3, query_id="batch-1")
     wait_for(lambda: not insert_running(server, ["batch-1"]))
     assert table_state(server, "btc").rows == 3
 
