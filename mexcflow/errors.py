@@ -64,6 +64,18 @@ class FolderInUse(Permanent):
     exit_code = 73
 
 
+class StreamInUse(Permanent):
+    """Another process records this stream already."""
+
+    exit_code = 73
+
+
+class ForeignRows(Permanent):
+    """A table that only we should write has other rows than we wrote."""
+
+    exit_code = 73
+
+
 class DiskFailed(Permanent):
     """The disk cannot be written or is nearly full."""
 

@@ -15,10 +15,11 @@ MAY_IMPORT = {
     "core": {"core"},
     "exchanges": {"core", "exchanges"},
     "store": {"core", "store"},
-    "pipeline": {"core", "exchanges", "store", "pipeline"},
+    "journal": {"core", "journal"},
+    "pipeline": {"core", "exchanges", "store", "journal", "pipeline"},
     "simulator": {"core", "simulator"},
-    "ops": {"core", "exchanges", "store", "pipeline", "simulator", "ops"},
-    "cli": {"core", "exchanges", "store", "pipeline", "simulator", "ops", "cli"},
+    "ops": {"core", "exchanges", "store", "journal", "pipeline", "simulator", "ops"},
+    "cli": {"core", "exchanges", "store", "journal", "pipeline", "simulator", "ops", "cli"},
 }
 ONLY_IN = {
     "websocket": "pipeline",
@@ -117,6 +118,7 @@ def test_there_is_one_broad_except_for_frames_and_one_a_threads_outermost_frame(
                 broad[name(path)] = broad.get(name(path), 0) + 1
     assert broad == {
         "cli/interrupt.py": 1,  # a thread's outermost frame: raised again in the main one
+        "journal/writer.py": 1,  # a thread's outermost frame: the next append raises it
         "pipeline/decode.py": 1,  # whatever arrives, the feed goes on
         "pipeline/record.py": 1,  # a thread's outermost frame: stops the run
         "simulator/thread.py": 1,  # a thread's outermost frame: handed to its user

@@ -1,0 +1,31 @@
+"""The journal: every frame as received, on the disk before anything else happens to it.
+
+`format.py` describes the files. Imports only the core; the exchanges and the store are unknown here.
+"""
+
+from mexcflow.journal.format import Kind, Position, Record
+from mexcflow.journal.journal import Journal
+from mexcflow.journal.lock import holder, in_use
+from mexcflow.journal.reader import Taken
+from mexcflow.journal.records import BatchRecord, Stream, this_run
+from mexcflow.journal.segments import has_history
+from mexcflow.journal.settings import Durability, JournalSettings, Retention
+from mexcflow.journal.stream import read_stream
+
+__all__ = [
+    "BatchRecord",
+    "Durability",
+    "Journal",
+    "JournalSettings",
+    "Kind",
+    "Position",
+    "Record",
+    "Retention",
+    "Stream",
+    "Taken",
+    "has_history",
+    "holder",
+    "in_use",
+    "read_stream",
+    "this_run",
+]
