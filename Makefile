@@ -8,10 +8,14 @@ BIN := $(VENV)/bin
 SYMBOL ?= BTC_USDT
 DEMO_SECONDS ?= 20
 DEMO_DATA := demo-data
+TRIALS ?= 500
+SECONDS ?= 0
+CUTS ?= 10
+FAULT_SECONDS ?= 600
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench clean
+.PHONY: help run demo test torture lint bench clean
 
 help: ## Show this list
 	@echo "mexcflow: record MEXC futures into ClickHouse"
@@ -55,6 +59,12 @@ demo: $(VENV)/installed ## Record from a simulated MEXC for 20 s, verify, and sh
 
 test: $(VENV)/installed-dev ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+torture: $(VENV)/installed-dev ## TRIALS=500 kills, CUTS=10 power cuts (root), FAULT_SECONDS=600 of faults; tables must be exact
+	@failed=0; \
+	$(BIN)/python -m tests.kill.torture --trials $(TRIALS) --seconds $(SECONDS) $(ARGS) || failed=1; \
+	$(BIN)/python -m tests.disasters.torture --cuts $(CUTS) --fault-seconds $(FAULT_SECONDS) $(ARGS) || failed=1; \
+	exit $$failed
 
 lint: $(VENV)/installed-dev ## Check style and types
 	$(BIN)/ruff check .

@@ -6,11 +6,13 @@ an error that names the file, the key and what would be right.
 """
 
 import difflib
+import math
 import os
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -18,18 +20,23 @@ from mexcflow.errors import Misuse
 
 DEFAULT_EXCHANGE = "mexc"
 NEVER = "never"
+FOREVER = "forever"
 DEFAULT_DATABASE = "./data"
 DATABASE_VARIABLE = "MEXCFLOW_DATABASE"
 CONFIG_VARIABLE = "MEXCFLOW_CONFIG"
 TABLE_NAME = re.compile(r"[a-z0-9_]{1,64}")
 _LONGEST_INTERVAL_S = 86_400.0
+_LONGEST_NAME = 200
+_SECONDS = {"": 0, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_BYTES = {"k": 1000, "M": 1_000_000, "G": 1_000_000_000}
 VIEW_SUFFIXES = ("_ticker", "_deals", "_depth", "_candles_1m")
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One recording: which stream of which exchange goes into which table, and how.
 
-    Intervals are in seconds; `fsync` is one, too, or 'never'. `proxy` is a URL
+    Intervals are in seconds; `fsync` is one, too, or 'never'. `journal` is a folder, `journal_tail` a
+    time, a size or both ('10m,64MB'), `keep_raw` a time ('7d'), 'forever' or '0'. `proxy` is a URL
     (`http://user:password@host:port`, `socks5://...`, `socks5h://...`), `endpoint` replaces the
     exchange's own websocket URL, `database` is a folder or a URL. `source` is the file it was read
     from, for error messages.
@@ -47,6 +54,9 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stats_interval: float = 15.0
     ping_interval: float = 15.0
     max_errors: int = 100
+    journal: str = ""
+    journal_tail: str | int = "10m,64MB"
+    keep_raw: str | int = "0"
     source: str = ""
 
     def checked(self) -> "Instance":
@@ -61,6 +71,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             isinstance(self.fsync, float | int) and 0 <= self.fsync <= _LONGEST_INTERVAL_S
         ):
             raise Misuse(f"{where}: fsync is {self.fsync!r}", hint="Give seconds, 0 or more, or never")
+        read_tail(str(self.journal_tail), where=where)
+        read_duration(str(self.keep_raw), where=f"{where}: keep_raw")
         if self.max_errors < 0:
             raise Misuse(f"{where}: max_errors is {self.max_errors}", hint="It counts errors: 0 or more")
         table = self.table or default_table(self.symbol)
@@ -71,6 +83,43 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             )
         check_table_name(table, where=where)
         return msgspec.structs.replace(self, table=table)
+
+
+def read_duration(text: str, *, where: str) -> float:
+    """Return a time in seconds: 90s, 10m, 6h, 7d, 0, forever (inf); raises `Misuse`."""
+    if text == FOREVER:
+        return math.inf
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", text.strip())
+    if match is None or (not match[2] and float(match[1])):
+        raise Misuse(f"{where}: {text!r} is no time", hint="Write 90s, 10m, 6h, 7d, 0 or forever")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def read_tail(text: str, *, where: str) -> tuple[float, int]:
+    """Return what '10m,64MB' says, in seconds and bytes; what is not in it is 0; raises `Misuse`."""
+    seconds: float | None = None
+    size: int | None = None
+    for word in (one.strip() for one in text.split(",")):
+        match = re.fullmatch(r"([0-9]+)\s*([kMG])B", word)
+        if match and size is None:
+            size = int(match[1]) * _BYTES[match[2]]
+        elif not match and seconds is None and re.fullmatch(r"0|[0-9.]+[smhd]", word):
+            seconds = read_duration(word, where=where)
+        else:
+            raise Misuse(
+                f"{where}: journal_tail {text!r} is neither a time nor a size",
+                hint="Write 10m, 64MB, or both: 10m,64MB; 0 keeps nothing",
+            )
+    return seconds or 0.0, size or 0
+
+
+def journal_folder(given: str, database: str, exchange: str, symbol: str) -> Path:
+    """Return a stream's folder: in the one that was given, else in the data folder, else in ./journal."""
+    root = Path(given) if given else Path("journal") if "://" in database else Path(database) / "journal"
+    name = quote(symbol, safe="")
+    if name.startswith(".") or len(name) > _LONGEST_NAME:
+        raise Misuse(f"no journal can be named after the symbol {symbol[:40]!r}", hint="Is it spelt right?")
+    return root / exchange / name
 
 
 def default_table(symbol: str) -> str:

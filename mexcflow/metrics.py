@@ -10,7 +10,7 @@ sum. Everything goes through one lock, so a snapshot never shows half a batch.
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 MEANINGS = {
     "frames": "websocket messages read and dealt with",
@@ -28,7 +28,9 @@ MEANINGS = {
     "inserts": "INSERT statements the database confirmed",
     "insert_ms": "time of those statements",
     "lag_ms": "receive time minus event time of each frame of market data",
-    "backlog_frames": "frames received and not yet in the table",
+    "recovered_frames": "frames that an earlier run left in the journal, dealt with by this one",
+    "backlog_frames": "frames in the journal that are not yet in the table",
+    "backlog_s": "how long the oldest of them has waited",
 }
 
 
@@ -48,6 +50,7 @@ class Tally:
     backwards: int = 0
     errors: int = 0
     reconnects: int = 0
+    recovered_frames: int = 0
     inserts: int = 0
     insert_ms: float = 0.0
     insert_ms_max: float = 0.0
@@ -67,10 +70,18 @@ class Tally:
         self.backwards += other.backwards
         self.errors += other.errors
         self.reconnects += other.reconnects
+        self.recovered_frames += other.recovered_frames
         self.inserts += other.inserts
         self.insert_ms += other.insert_ms
         self.insert_ms_max = max(self.insert_ms_max, other.insert_ms_max)
         self.lags_ms.update(other.lags_ms)
+
+
+class Backlog(NamedTuple):
+    """What is in the journal and not yet in the table, and how long the oldest of it has waited."""
+
+    frames: int = 0
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,7 @@ class Snapshot:
     interval_s: float
     total: Tally
     interval: Tally
-    backlog_frames: int
+    backlog: Backlog
     last_reason: str
 
     @property
@@ -132,7 +143,9 @@ class Snapshot:
             "reconnects": total.reconnects,
             "last_reason": self.last_reason,
             "inserts": total.inserts,
-            "backlog_frames": self.backlog_frames,
+            "recovered_frames": total.recovered_frames,
+            "backlog_frames": self.backlog.frames,
+            "backlog_s": round(self.backlog.age_s, 3),
             "rows_per_s": round(self.rows_per_s, 3),
             "lag_ms": {"median": self.lag_median_ms, "max": self.lag_max_ms},
             "insert_ms": {
@@ -188,9 +201,7 @@ class Metrics:
         with self._lock:
             return self._interval.errors
 
-    def snapshot(
-        self, *, now: float, backlog_frames: int, final: bool = False, close: bool = True
-    ) -> Snapshot:
+    def snapshot(self, *, now: float, backlog: Backlog, final: bool = False, close: bool = True) -> Snapshot:
         """Return the statistics; `close` ends the interval, without it this is a peek at a running one."""
         with self._lock:
             total = Tally()
@@ -206,7 +217,7 @@ class Metrics:
                 interval_s=now - (self._started if final else self._interval_started),
                 total=total,
                 interval=interval,
-                backlog_frames=backlog_frames,
+                backlog=backlog,
                 last_reason=self._last_reason,
             )
             if close:

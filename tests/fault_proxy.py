@@ -235,6 +235,7 @@ class FaultProxy:
         while True:
             try:
                 connection, _ = listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 return
             self._start(self._serve, connection)
@@ -256,6 +257,7 @@ class FaultProxy:
         with contextlib.suppress(Cut), self._side(connection) as client:
             try:
                 upstream = socket.create_connection(("127.0.0.1", self._target_port))
+                upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 client.reset()
                 return

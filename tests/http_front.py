@@ -49,6 +49,7 @@ class HttpFront:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # as a real server; 40 ms an answer otherwise
 
             def do_POST(self) -> None:
                 front.answer(self)

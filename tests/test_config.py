@@ -1,11 +1,20 @@
 """Instance files: what they may say, and how a wrong one is told."""
 
+import math
 from pathlib import Path
 
 import pytest
 
 from mexcflow import config
-from mexcflow.config import Instance, default_table, load_instance, load_instances
+from mexcflow.config import (
+    Instance,
+    default_table,
+    journal_folder,
+    load_instance,
+    load_instances,
+    read_duration,
+    read_tail,
+)
 from mexcflow.errors import Misuse
 from mexcflow.exchanges import check_channels, find_exchange
 
@@ -123,3 +132,61 @@ def test_an_exchange_that_does_not_exist_is_told_with_those_that_do():
 def test_a_channel_that_does_not_exist_is_told_with_those_that_do(channels, says):
     with pytest.raises(Misuse, match=says):
         check_channels(find_exchange("mexc", where=""), channels, where="--channels")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("7d", 604_800), ("forever", math.inf), ("0s", 0)],
+)
+def test_a_time_is_written_with_its_unit(text, seconds):
+    assert read_duration(text, where="here") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "7", "d", "-1d", "7 days", "1e3s", "never"])
+def test_a_time_without_a_unit_is_refused(text):
+    with pytest.raises(Misuse, match=r"here: .* is no time"):
+        read_duration(text, where="here")
+
+
+@pytest.mark.parametrize(
+    ("text", "tail"),
+    [("10m,64MB", (600, 64_000_000)), ("5GB", (0, 5_000_000_000)), ("0", (0, 0)), ("2kB, 1h", (3600, 2000))],
+)
+def test_a_tail_is_a_time_a_size_or_both(text, tail):
+    assert read_tail(text, where="here") == tail
+
+
+def test_a_tail_that_is_neither_names_the_file():
+    with pytest.raises(Misuse, match=r"btc\.toml: journal_tail '64' is neither a time nor a size"):
+        Instance(symbol="BTC_USDT", journal_tail="64", source="btc.toml").checked()
+
+
+@pytest.mark.parametrize("text", ["64mb", "10m,20m", "1MB,2MB", "10m,64MB,5s", "forever", "٣d", ""])
+def test_a_tail_that_says_two_things_or_none_is_refused(text):
+    with pytest.raises(Misuse, match="Write 10m, 64MB, or both"):
+        read_tail(text, where="here")
+
+
+def test_a_file_may_say_0_without_quotes(tmp_path):
+    path = write(tmp_path, 'symbol = "BTC_USDT"\nkeep_raw = 0\njournal_tail = 0\n')
+    assert load_instance(path).keep_raw == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "database", "symbol", "folder"),
+    [
+        ("", "data", "BTC_USDT", "data/journal/mexc/BTC_USDT"),
+        ("", "http://host:8123", "BTC_USDT", "journal/mexc/BTC_USDT"),
+        ("/srv/j", "data", "BTC_USDT", "/srv/j/mexc/BTC_USDT"),
+        ("", "data", "../../etc/passwd", None),
+        ("", "data", "A/B", "data/journal/mexc/A%2FB"),
+        ("", "data", "..", None),
+        ("", "data", "A" * 300, None),
+    ],
+)
+def test_the_journal_of_a_stream_has_its_own_folder(given, database, symbol, folder):
+    if folder is None:
+        with pytest.raises(Misuse, match="no journal can be named after the symbol"):
+            journal_folder(given, database, "mexc", symbol)
+    else:
+        assert journal_folder(given, database, "mexc", symbol) == Path(folder)

@@ -84,7 +84,7 @@ def test_the_time_between_two_runs_is_one_outage_also_after_a_kill():
     coverage = new()
     connect(coverage, 1000)
     coverage.stored(batch({"deal": 1100}, last_ms=1900))
-    killed = "ended without notice (killed, or power cut)"
+    killed = "ended without notice (killed, power cut, or full disk)"
     first = disconnect(coverage, 1900, killed)
     later = Coverage("mexc", "BTC_USDT", json.loads(json.dumps(coverage.checkpoint())))
     ended = connect(later, 86_401_900, run="run2")

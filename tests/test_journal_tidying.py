@@ -68,7 +68,13 @@ def test_the_archive_ends_and_says_when_its_segments_ended(folder: Path):
     clock.advance(3590)
     journal.tidy()
     assert len(list((folder / "archive").iterdir())) == 2
+    journal.close()
     clock.advance(20)
+    forgetful = Journal(folder, STREAM, settings=settings(tail_s=0, tail_bytes=0), clock=clock)
+    forgetful.tidy()  # a run without the option must not cost years of frames
+    assert len(list((folder / "archive").iterdir())) == 2
+    forgetful.close()
+    journal = Journal(folder, STREAM, settings=settings(keep_raw_s=3600), clock=clock)
     journal.tidy()
     assert list((folder / "archive").iterdir()) == []
     journal.close()

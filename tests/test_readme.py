@@ -17,7 +17,7 @@ from mexcflow.cli.app import app
 from mexcflow.config import CONFIG_VARIABLE, DATABASE_VARIABLE, VIEW_SUFFIXES, Instance
 from mexcflow.exchanges.mexc import Mexc
 from mexcflow.exchanges.numbers import plain
-from mexcflow.metrics import MEANINGS, Metrics
+from mexcflow.metrics import MEANINGS, Backlog, Metrics
 from mexcflow.ops.sql import parse_statement
 from mexcflow.simulator import Simulator
 from mexcflow.store import DATABASE, open_store
@@ -143,7 +143,10 @@ def test_the_defaults_in_the_table_of_options_are_those_of_the_code():
     for parameter in COMMANDS["run"].params:
         cells = row_of(table, f"`{parameter.opts[0]}`")
         value = getattr(instance, parameter.name, None) or parameter.default
-        if cells and isinstance(value, int | float):
+        if cells and isinstance(value, bool):
+            assert not value
+            assert cells[1] == ""
+        elif cells and isinstance(value, int | float):
             assert float(cells[1]) == value, parameter.name
             shown[parameter.name] = value
     assert len(shown) >= 7
@@ -172,7 +175,9 @@ def test_every_metric_is_explained(key):
 
 
 def test_the_block_for_machines_has_the_keys_that_are_shown():
-    block = Metrics("BTC_USDT", "btc", ("ticker", "deal", "depth"), now=0.0).snapshot(now=1, backlog_frames=0)
+    block = Metrics("BTC_USDT", "btc", ("ticker", "deal", "depth"), now=0.0).snapshot(
+        now=1, backlog=Backlog()
+    )
     text = section("#### Statistics for machines")
     shown = json.loads(next(line for line in text.splitlines() if line.startswith("{")))["statistics"]
     assert shown.keys() == block.as_json().keys()

@@ -11,11 +11,10 @@ import pytest
 
 from mexcflow.errors import ConnectionLost, ProxyRefused, UnknownContract
 from mexcflow.exchanges.mexc import Mexc
-from mexcflow.metrics import Metrics
+from mexcflow.metrics import Backlog, Metrics
 from mexcflow.model import Frame
 from mexcflow.pipeline import receive
 from mexcflow.pipeline.connect import Line, open_line
-from mexcflow.pipeline.journal import MemoryJournal
 from mexcflow.pipeline.receive import Backoff, Receiver
 from mexcflow.simulator import Simulator
 from tests.conftest import wait_for
@@ -30,12 +29,28 @@ class QuickMexc(Mexc):
     ack_timeout_s = 1.0
 
 
+class Kept:
+    """A journal for the receive thread alone: a list."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.events: list[tuple[str, int, dict[str, object]]] = []
+
+    def append(self, received_ns: int, payloads: list[bytes]) -> None:
+        self.frames += [Frame(received_ns, payload) for payload in payloads]
+
+    def connected(self, at_ns: int, **said: object) -> None:
+        self.events.append(("connected", at_ns, said))
+
+    def disconnected(self, at_ns: int, **said: object) -> None:
+        self.events.append(("disconnected", at_ns, said))
+
+
 class Receiving:
     """A receiver in a thread, and what came of it."""
 
     def __init__(self, symbol: str, connect: Callable[[], Line], ping_interval_s: float) -> None:
-        self.journal = MemoryJournal()
-        self._frames: list[Frame] = []
+        self.journal = Kept()
         self.metrics = Metrics(symbol, "btc", ("ticker", "deal", "depth"), now=0.0)
         self.error: Exception | None = None
         self.receiver = Receiver(
@@ -57,9 +72,7 @@ class Receiving:
     @property
     def frames(self) -> list[Frame]:
         """Everything received so far."""
-        self._frames += self.journal.take(1_000_000)
-        self.journal.acknowledge()
-        return self._frames
+        return list(self.journal.frames)
 
     @property
     def payloads(self) -> list[bytes]:
@@ -71,7 +84,7 @@ class Receiving:
 
     @property
     def snapshot(self):
-        return self.metrics.snapshot(now=1.0, backlog_frames=0, close=False)
+        return self.metrics.snapshot(now=1.0, backlog=Backlog(), close=False)
 
 
 @pytest.fixture(autouse=True)
@@ -360,3 +373,29 @@ class TestBackoff:
             assert made[0].attempt == 1
             exchange.send(DEAL)
             wait_for(lambda: made[0].attempt == 0)
+
+
+def test_the_journal_is_told_of_each_connection_its_end_and_the_reason(exchange):
+    with receiving(exchange) as one:
+        wait_for(lambda: len(one.frames) == 3)
+        exchange.drop()
+        wait_for(lambda: len(one.frames) == 6)
+    events = one.journal.events
+    assert [kind for kind, _, _ in events] == ["connected", "disconnected"] * 2
+    assert events[0][2] == {"channels": ("ticker", "deal", "depth"), "url": exchange.url}
+    assert "connection lost" in events[1][2]["reason"]
+    assert events[3][2]["reason"] == "stopped"
+    times = [at_ns for _, at_ns, _ in events]
+    assert times == sorted(times)
+    assert [said["since_ns"] for kind, _, said in events if kind == "disconnected"] == times[1::2]
+
+
+def test_after_silence_the_outage_began_with_the_last_market_data(exchange):
+    with receiving(exchange) as one:
+        wait_for(lambda: len(one.frames) == 3)
+        exchange.send(DEAL)
+        wait_for(lambda: len(one.journal.events) >= 2)
+    _, at_ns, said = one.journal.events[1]
+    assert "no market data" in said["reason"]
+    assert said["since_ns"] == one.frames[3].received_ns
+    assert at_ns - said["since_ns"] >= QuickMexc.silence_s * 1e9

@@ -16,6 +16,7 @@ from mexcflow.pipeline.decode import read_frame
 from mexcflow.simulator import Faults, Simulator
 from mexcflow.store import open_store
 from tests.conftest import Running, mexcflow, wait_for
+from tests.fault_proxy import FaultProxy
 from tests.http_front import HttpFront
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "frames/mexc.jsonl").read_text().splitlines()]
@@ -355,14 +356,32 @@ class TestOnAServer:
         assert self.rows(front) == rows_of(exchange.sent)
         assert exchange.connections == 1
 
-    def test_stopping_while_it_is_away_says_what_is_lost_within_5_seconds(self, start, front):
-        with Simulator(speed=10) as exchange:
+    def test_stopping_while_it_is_away_leaves_the_rest_to_the_next_run(self, start, front):
+        with Simulator(speed=10, keep_sent=True) as exchange:
             running = record(start, exchange, "--database", f"http://127.0.0.1:{front.port}")
             wait_for(lambda: deals(running) > 20)
             front.refuse_with = (503, 202, "Code: 202. DB::Exception: Too many simultaneous queries.")
             wait_for(lambda: statistics(running)[-1]["errors"] >= 1)
             assert running.stop(within=5.0) == 69
-        assert "frames that were received are not in the table" in running.err
+            assert "frames are in the journal and not yet in the table" in running.err
+            assert "Traceback" not in running.err
+            front.refuse_with = None
+            with exchange.silence():
+                again = record(start, exchange, "--database", f"http://127.0.0.1:{front.port}")
+                wait_for(lambda: "recovered from the journal" in again.err)
+                assert again.stop() == 0
+        rows = self.rows(front)
+        assert rows == rows_of(exchange.sent)[: len(rows)]
+        assert len(rows) > 20
+
+    def test_stopping_while_it_hangs_is_69_too(self, start, front):
+        with Simulator(speed=10) as exchange, FaultProxy(front.port) as proxy:
+            running = record(start, exchange, "--database", f"http://127.0.0.1:{proxy.port}")
+            wait_for(lambda: deals(running) > 20)
+            with proxy.stall(inserts_only=False):
+                wait_for(lambda: statistics(running)[-1]["backlog_s"] > 0.5)
+                assert running.stop(within=8.0) == 69
+        assert "frames are in the journal and not yet in the table" in running.err
         assert "Traceback" not in running.err
 
     def test_a_server_that_is_not_there_is_told_at_once(self, tmp_path):

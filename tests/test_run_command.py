@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from mexcflow.cli.run import _seconds_or_never
+from mexcflow.clock import SYSTEM_CLOCK
 from mexcflow.config import Instance
-from mexcflow.pipeline import record
-from mexcflow.pipeline.insert import InsertSettings
+from mexcflow.exchanges.mexc import Mexc
+from mexcflow.journal import Retention
+from mexcflow.pipeline import parts
+from mexcflow.pipeline.table import InsertSettings
 from mexcflow.simulator import Simulator
 from mexcflow.store import ensure_table, open_store
 from tests.conftest import MEXCFLOW, environment, mexcflow, wait_for
@@ -250,20 +253,28 @@ def test_output_that_cannot_be_written_is_one_line_and_74(tmp_path, command):
 
 
 @pytest.mark.parametrize(("fsync", "seconds"), [("0", 0.0), ("2.5", 2.5), ("never", float("inf"))])
-def test_fsync_reaches_the_insert_thread(tmp_path, monkeypatch, fsync, seconds):
-    class Seen(Exception):
-        pass
-
-    def inserter(*_: object, settings: InsertSettings, **__: object) -> None:
-        assert settings == InsertSettings(
-            table="btc", flush_interval_s=3.0, sync_interval_s=seconds, batch_frames=7, min_free_bytes=9
-        )
-        raise Seen
-
-    monkeypatch.setattr(record, "Inserter", inserter)
-    instance = Instance(symbol="BTC_USDT", flush_interval=3.0, fsync=_seconds_or_never(fsync)).checked()
-    recorder = record.Recorder(
-        record.Settings(instance, str(tmp_path / "data"), min_free_bytes=9, batch_frames=7)
+def test_what_was_asked_for_reaches_journal_and_inserter(tmp_path, fsync, seconds):
+    instance = Instance(
+        symbol="BTC_USDT",
+        flush_interval=3.0,
+        fsync=_seconds_or_never(fsync),
+        journal_tail="90s,5kB",
+        keep_raw="7d",
+    ).checked()
+    settings = parts.Settings(instance, str(tmp_path / "data"), min_free_bytes=9, batch_frames=7, adopt=True)
+    assert settings.folder == tmp_path / "data" / "journal" / "mexc" / "BTC_USDT"
+    journal = parts.open_journal(settings)
+    assert journal._settings.durability.fsync_s == seconds
+    assert journal._settings.retention == Retention(tail_s=90, tail_bytes=5000, keep_raw_s=7 * 86_400)
+    inserter = parts.make_inserter(
+        settings, Mexc("BTC_USDT", ("deal",)), journal, lambda: None, None, clock=SYSTEM_CLOCK
     )
-    with pytest.raises(Seen):
-        recorder.run(lambda _: None, lambda: None)
+    assert inserter._settings == InsertSettings(
+        table="btc",
+        flush_interval_s=3.0,
+        sync_interval_s=seconds,
+        batch_frames=7,
+        min_free_bytes=9,
+        adopt=True,
+    )
+    journal.close()

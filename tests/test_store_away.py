@@ -247,11 +247,11 @@ def test_what_a_server_would_refuse_again_is_not_repeated(code):
     assert sorted_by(code, server=False) is StatementRefused
 
 
-@pytest.mark.parametrize("code", [75, 107, 204, 243, 294])
+@pytest.mark.parametrize("code", [75, 76, 107, 204, 243, 294, 1001])
 def test_our_own_full_disk_stops_us(code):
     assert sorted_by(code, server=False) is DiskFailed
 
 
-@pytest.mark.parametrize("code", [3, 425, 1000, 1001, 1002])
+@pytest.mark.parametrize("code", [3, 425, 1000, 1002])
 def test_what_only_a_network_makes_passing_is_permanent_in_our_own_process(code):
     assert sorted_by(code, server=False) is StatementRefused

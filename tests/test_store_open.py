@@ -93,6 +93,9 @@ def test_a_file_in_place_of_the_folder_is_misuse(tmp_path):
         open_store(str(file))
 
 
+ROW = (1_790_000_000_000, "d", "1|1|1")
+
+
 @pytest.mark.parametrize("where", ["file/data", "/proc/mexcflow"])
 def test_a_folder_that_cannot_be_made_is_the_disks_fault(tmp_path, where):
     (tmp_path / "file").write_text("")
@@ -114,6 +117,34 @@ def test_a_broken_sizes_json_of_a_table_that_is_not_ours_is_named(tmp_path, cont
     assert not isinstance(caught.value, Misuse)
     assert "Copy the folder" in caught.value.hint
     assert sizes.read_bytes() == contents
+
+
+@pytest.mark.parametrize("empty", ["mexc_data/btc_deals", "market_data", "mexc_data/btc"])
+def test_what_a_full_disk_left_of_a_create_is_made_anew(tmp_path, empty):
+    with open_store(str(tmp_path)) as store:
+        ensure_table(store, "btc")
+        store.command("DROP DATABASE market_data SYNC")
+        store.command("CREATE DATABASE market_data")
+    definition = tmp_path / "metadata" / f"{empty}.sql"
+    definition.write_bytes(b"")
+    with open_store(str(tmp_path)) as store:
+        ensure_table(store, "btc")
+        store.insert_rows("btc", [ROW])
+        assert store.query("SELECT count() FROM mexc_data.btc_deals") == [(1,)]
+    assert definition.stat().st_size > 0
+
+
+@pytest.mark.parametrize("empty", ["mexc_data/btc", "mexc_data", "market_data/coverage"])
+def test_an_empty_definition_of_a_table_that_has_rows_is_named_and_left_alone(tmp_path, empty):
+    with open_store(str(tmp_path)) as store:
+        ensure_table(store, "btc")
+        store.insert_rows("btc", [ROW])
+        store.command("INSERT INTO market_data.coverage (exchange) VALUES ('x')")
+    definition = tmp_path / "metadata" / f"{empty}.sql"
+    definition.write_bytes(b"")
+    with pytest.raises(Permanent, match=re.escape(f"{empty}.sql is empty")):
+        open_store(str(tmp_path))
+    assert definition.exists()
 
 
 def test_a_copy_that_followed_the_links_is_named(tmp_path):

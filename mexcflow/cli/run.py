@@ -78,11 +78,43 @@ def run(
         str | None,
         typer.Option(
             metavar="SECONDS|never",
-            help="Seconds between forcing the table's files down to the disk; 0: after each INSERT. "
-            "Default: 1.",
+            help="Seconds between forcing what was received down to the disk; 0: at once. Default: 1.",
             rich_help_panel=_FLOW,
         ),
     ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the journal. Default: in the data folder; with a server, ./journal.",
+            rich_help_panel=_FLOW,
+            show_default=False,
+        ),
+    ] = None,
+    journal_tail: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME,SIZE",
+            help="How much of what the table has stays in the journal, against power cuts: the longer of the "
+            "two. Default: 10m,64MB.",
+            rich_help_panel=_FLOW,
+        ),
+    ] = None,
+    keep_raw: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME|forever|0",
+            help="How long to keep every frame as received, compressed: 7d. Default: 0.",
+            rich_help_panel=_FLOW,
+        ),
+    ] = None,
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt",
+            help="Go on with the table as it is, though somebody else changed it.",
+            rich_help_panel=_FLOW,
+        ),
+    ] = False,
     batch_frames: Annotated[
         int, typer.Option(min=1, help="Frames of one INSERT at most.", rich_help_panel=_FLOW)
     ] = Settings.batch_frames,
@@ -105,7 +137,7 @@ def run(
         int,
         typer.Option(
             min=0,
-            help="MB to leave free on the disk of an embedded database; below: stop, exit code 74.",
+            help="MB to leave free on the disks of journal and embedded database; below: stop, exit code 74.",
             rich_help_panel=_FLOW,
         ),
     ] = 500,
@@ -130,6 +162,9 @@ def run(
         "ping_interval": ping_interval,
         "flush_interval": flush_interval,
         "fsync": None if fsync is None else _seconds_or_never(fsync),
+        "journal": None if journal is None else str(journal),
+        "journal_tail": journal_tail,
+        "keep_raw": keep_raw,
         "stats_interval": stats_interval,
         "max_errors": max_errors,
     }
@@ -140,6 +175,7 @@ def run(
         duration_s=duration,
         min_free_bytes=min_free * 1_000_000,
         batch_frames=batch_frames,
+        adopt=adopt,
     )
     _record(Recorder(settings), log_format)
 

@@ -12,6 +12,7 @@ import typer
 from mexcflow.cli.app import app
 from mexcflow.cli.options import AsJson, LogFormat, LogLevel, start_log
 from mexcflow.errors import Misuse
+from mexcflow.ops.archive import open_archive
 from mexcflow.simulator import Faults, Settings, Simulator
 from mexcflow.simulator.faults import check_positive
 from mexcflow.simulator.frames import read_file
@@ -35,7 +36,13 @@ Seed = Annotated[
     int, typer.Option("--seed", help="Same seed, same prices and volumes.", rich_help_panel=_MARKET)
 ]
 Speed = Annotated[
-    float, typer.Option("--speed", metavar="X", help="X times as many frames.", rich_help_panel=_MARKET)
+    float,
+    typer.Option(
+        "--speed",
+        metavar="X",
+        help="X times as many frames. With --archive: X times as fast; 0: as fast as the client reads.",
+        rich_help_panel=_MARKET,
+    ),
 ]
 Symbols = Annotated[
     str,
@@ -59,6 +66,26 @@ FramesFile = Annotated[
         show_default=False,
     ),
 ]
+Archive = Annotated[
+    Path | None,
+    typer.Option(
+        "--archive",
+        metavar="DIR",
+        help="Instead of a market send what 'mexcflow run' has recorded: DIR is a stream's journal folder, "
+        "or the raw archive in it. At its own pace; see --speed and --max-pause.",
+        rich_help_panel=_FRAMES,
+        show_default=False,
+    ),
+]
+MaxPause = Annotated[
+    float,
+    typer.Option(
+        "--max-pause",
+        metavar="S",
+        help="With --archive: cut pauses of the recording down to S recorded seconds; inf keeps them.",
+        rich_help_panel=_FRAMES,
+    ),
+]
 Loop = Annotated[
     bool, typer.Option("--loop", help="Again and again instead of once.", rich_help_panel=_FRAMES)
 ]
@@ -67,7 +94,8 @@ Rate = Annotated[
     typer.Option(
         "--rate",
         metavar="N",
-        help="N frames a second. Default: as fast as the client reads.",
+        help="N frames a second, evenly. Default: --frames as fast as the client reads, --archive as "
+        "it was recorded.",
         rich_help_panel=_FRAMES,
         show_default=False,
     ),
@@ -115,7 +143,9 @@ Examples:
 
 [bold]mexcflow simulate --drop-every 20 --garbage-every 5[/bold] for a bad day
 
-[bold]mexcflow simulate --frames day.jsonl --loop --rate 500[/bold] for a recorded day, again and again
+[bold]mexcflow simulate --frames day.jsonl --loop --rate 500[/bold] for a file of frames, again and again
+
+[bold]mexcflow simulate --archive data/journal/mexc/BTC_USDT --speed 10[/bold] for a recorded day in 2.4 hours
 
 It prints one line, 'listening on ws://...', and runs until Ctrl-C. Seconds of faults count from each \
 client's connection; --speed does not change them.
@@ -132,6 +162,8 @@ def simulate(
     speed: Speed = 1.0,
     symbols: Symbols = "",
     frames: FramesFile = None,
+    archive: Archive = None,
+    max_pause: MaxPause = 10.0,
     loop: Loop = False,
     rate: Rate = None,
     drop_every: DropEvery = None,
@@ -151,7 +183,8 @@ def simulate(
 ) -> None:
     """Run an exchange on localhost that speaks MEXC's protocol, with faults on request.
 
-    Ticker, deals and depth of three contracts come from a seeded random walk, or from a file of frames.
+    Ticker, deals and depth of three contracts come from a seeded random walk, from a file of frames, or
+    from a recorded stream.
     """
     start_log(log_level, log_format)
     check_positive("duration", duration)
@@ -168,20 +201,24 @@ def simulate(
         no_pongs=no_pongs,
         no_acks=no_acks,
     )
+    if exponents and (frames is not None or archive is not None):
+        raise Misuse("exponents are for the generated market", hint="Recorded frames are sent as they are")
+    stream = None if archive is None else open_archive(archive)
+    known = symbols.split(",") if symbols else []
     settings = Settings(
         host=host,
         port=port,
         seed=seed,
         speed=speed,
-        symbols=tuple(symbols.split(",")) if symbols else (),
+        symbols=(*known, stream.symbol) if stream else tuple(known),
         ping_timeout_s=ping_timeout,
         frames=None if frames is None else read_file(frames),
+        recording=stream.market_data if stream else None,
+        max_pause_s=max_pause,
         loop=loop,
         rate=rate,
         faults=faults,
     )
-    if frames is not None and exponents:
-        raise Misuse("exponents are for the generated market", hint="Recorded frames are sent as they are")
     _run(settings, duration_s=duration, as_json=as_json)
 
 

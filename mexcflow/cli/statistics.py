@@ -19,6 +19,7 @@ def statistics_fields(snapshot: Snapshot) -> list[tuple[str, str]]:
         ("errors", f"{total.errors:,}"),
         ("records a second", f"{snapshot.rows_per_s:,.1f}"),
         ("reconnects", _reconnects(snapshot)),
+        ("backlog", _backlog(snapshot)),
         ("lag", _lag(snapshot)),
         ("insert time", _insert_time(snapshot)),
     ]
@@ -49,6 +50,13 @@ def _skipped(snapshot: Snapshot) -> int:
 def _reconnects(snapshot: Snapshot) -> str:
     count = f"{snapshot.total.reconnects:,}"
     return f"{count} (last: {snapshot.last_reason})" if snapshot.last_reason else count
+
+
+def _backlog(snapshot: Snapshot) -> str:
+    frames, age_s = snapshot.backlog
+    recovered = f", {snapshot.total.recovered_frames:,} recovered" if snapshot.total.recovered_frames else ""
+    waiting = f"{frames:,} frame{'s' * (frames != 1)}" + (f", the oldest {age_s:,.1f} s" if frames else "")
+    return waiting + recovered
 
 
 def _lag(snapshot: Snapshot) -> str:

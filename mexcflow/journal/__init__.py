@@ -6,8 +6,9 @@
 from mexcflow.journal.format import Kind, Position, Record
 from mexcflow.journal.journal import Journal
 from mexcflow.journal.lock import holder, in_use
+from mexcflow.journal.opening import waiting_frames
 from mexcflow.journal.reader import Taken
-from mexcflow.journal.records import BatchRecord, Stream, this_run
+from mexcflow.journal.records import BatchRecord, Stream, read_connected, read_disconnected, this_run
 from mexcflow.journal.segments import has_history
 from mexcflow.journal.settings import Durability, JournalSettings, Retention
 from mexcflow.journal.stream import read_stream
@@ -26,6 +27,9 @@ __all__ = [
     "has_history",
     "holder",
     "in_use",
+    "read_connected",
+    "read_disconnected",
     "read_stream",
     "this_run",
+    "waiting_frames",
 ]

@@ -12,7 +12,14 @@ from pathlib import Path
 
 from mexcflow.errors import DiskFailed
 
-_HINT = "Is the disk full, or are the folder's rights wrong? What was recorded is unharmed"
+_HINTS = {
+    errno.ENOSPC: "Free some space and start again; what was recorded is unharmed",
+    errno.EDQUOT: "Your quota is used up: free some space and start again; what was recorded is unharmed",
+    errno.EACCES: "Mend the folder's rights and start again; what was recorded is unharmed",
+    errno.EROFS: "After an error of the disk it is mounted read-only (see dmesg): mend it and start again",
+    errno.EIO: "The disk does not work (see dmesg): mend it and start again",
+}
+_HINT = "What was recorded is unharmed"
 
 
 class Files:
@@ -124,4 +131,4 @@ def failing(path: Path) -> Iterator[None]:
 
 def disk_failed(path: Path, error: OSError) -> DiskFailed:
     """Return the error that says that the journal cannot be written."""
-    return DiskFailed(f"journal {path}: {error.strerror or error}", hint=_HINT)
+    return DiskFailed(f"journal {path}: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, _HINT))

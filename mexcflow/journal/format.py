@@ -9,6 +9,7 @@ A stranger can write a reader from this page.
 | `00000007.open` | the segment that is written to (a second one for as long as its seal takes) |
 | `00000006.sealed` | a segment that never changes any more |
 | `archive/00000005-20261121T140000Z.zst` | an acknowledged segment as one zstd frame; when it ends, UTC |
+| `archive/<uuid of a table>.rows.zst` | which frames the rows of a rebuilt table came from |
 | `corrupt/00000006-0000012345.bin` | bytes that were no record, set aside: from which segment and offset |
 | `*.new` in `archive/` and `corrupt/` | one of these that was not finished, and will be written again |
 | `lock` | held with flock by the one writer; its text says who that is |

@@ -30,7 +30,7 @@ from mexcflow.journal.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-ENDED_WITHOUT_NOTICE = "ended without notice (killed, or power cut)"
+ENDED_WITHOUT_NOTICE = "ended without notice (killed, power cut, or full disk)"
 
 
 class Journal:
@@ -249,6 +249,10 @@ class Journal:
         self._ledger.apply(record)
         self._taken = None
 
+    def keep(self) -> None:
+        """Leave the folder at `close`, also without any batch: what was written elsewhere needs its state."""
+        self.new = False
+
     def tidy(self) -> None:
         """Delete or archive what is acknowledged and no longer needed; does nothing most of the time."""
         self._tidier.tidy(self._ledger.end.segment, self._writer.sync)
@@ -274,13 +278,8 @@ class Journal:
     def backlog_age_s(self) -> float:
         """How long the oldest frame has waited that is not yet acknowledged."""
         taken = self._taken
-        if taken is not None and taken.frames:
-            oldest_ns = taken.frames[0].received_ns
-        elif self._unread:
-            oldest_ns = self._waiting_since_ns
-        else:
-            return 0.0
-        return max(0.0, (self._clock.time_ns() - oldest_ns) / 1e9) if oldest_ns else 0.0
+        oldest_ns = taken.frames[0].received_ns if taken and taken.frames else self._waiting_since_ns
+        return max(0.0, (self._clock.time_ns() - oldest_ns) / 1e9) if self.backlog and oldest_ns else 0.0
 
     def finish(self) -> None:
         """Nothing more will be appended by the receive thread: end every wait."""

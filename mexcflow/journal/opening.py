@@ -124,6 +124,22 @@ def seal(segment: Segment, files: Files) -> None:
     files.sync_folder(segment.path.parent)
 
 
+def waiting_frames(folder: Path) -> int:
+    """Return how many frames a journal holds that no table has yet; changes nothing.
+
+    Somebody may write it meanwhile: then it is how many there were a moment ago.
+    """
+    segments = list_segments(folder)
+    first, head = _newest_head(segments)
+    ledger = head.ledger if head else Ledger()
+    for segment in segments[first:]:
+        for chunk in scan(segment):
+            ledger.frames += len(chunk.frames)
+            if chunk.record is not None:
+                ledger.apply(chunk.record)
+    return max(0, ledger.backlog_frames)
+
+
 def discard(folder: Path, files: Files) -> None:
     """Leave nothing behind of a stream that never was: a typo in the symbol makes one."""
     for segment in list_segments(folder):

@@ -79,6 +79,9 @@ class Reader:
                     return Taken([], chunk.record, Position(self._number, chunk.start), self.position, True)
                 self._back_to(chunk.start)
                 full = True
+            elif chunk.bad is not None:
+                # what is before damage and what is behind it are two batches: one may be in a table, one not
+                full = bool(frames) and until is None
             elif chunk.frames:
                 if not frames:
                     start = Position(self._number, chunk.start)
@@ -102,13 +105,12 @@ class Reader:
             chunk = file.next(at_most, end)
             if chunk is not None and chunk.bad is not None:
                 set_corrupt_aside(self._folder, file.segment, chunk.bad, files=self._files)
-            elif chunk is not None:
+            if chunk is not None:
                 return chunk
-            elif self._number >= newest:
+            if self._number >= newest:
                 return None
-            else:
-                file.close()
-                self._file, self._number, self._offset = None, self._number + 1, 0
+            file.close()
+            self._file, self._number, self._offset = None, self._number + 1, 0
 
     def _back_to(self, offset: int) -> None:
         """Read a record of the present segment once more."""
@@ -136,22 +138,30 @@ class Reader:
 def find_batch(folder: Path, uuid: str, rows: int) -> tuple[BatchRecord, Acknowledged] | None:
     """Return the newest batch before which that table had so many rows, and the acknowledgement before it.
 
-    Only what is kept (--journal-tail) can be found: the batch's record, and everything from its start on.
+    Only what is kept (--journal-tail) can be found: the batch's record, and everything from its start on. And
+    all of that must have gone into this table: what went into another one must not go into both.
     """
     segments = list_segments(folder)
+    elsewhere = False
     for index in range(len(segments) - 1, -1, -1):
         if index + 1 < len(segments) and segments[index].number + 1 != segments[index + 1].number:
             return None  # one is gone: from here on not everything is kept
-        found = None
-        for batch, before in _batches(segments[index]):
+        found, mixed = None, False
+        batches = _batches(segments[index])
+        for batch, before in batches:
             if batch.uuid == uuid and batch.rows_before == rows:
-                found = batch, before
+                found, mixed = (batch, before), False
+            elif batch.uuid != uuid:
+                mixed = True
         if found is not None:
+            if mixed or elsewhere:
+                return None
             batch, acknowledged = found
             acknowledged = acknowledged or _before(segments[:index])
             kept = {segment.number for segment in segments}
             whole = kept.issuperset(range(batch.start.segment, segments[index].number))
             return (batch, acknowledged) if whole and acknowledged else None
+        elsewhere |= any(batch.uuid != uuid for batch, _ in batches)
     return None
 
 

@@ -98,6 +98,8 @@ class Ledger(msgspec.Struct, kw_only=True):
         elif record.kind is Kind.BATCH:
             self.pending = read_batch(record.payload)
             self.batches = self.pending.number
+            # whatever is before it is acknowledged, also when the record that says so is damaged
+            self.end = self.pending.start
         elif record.kind is Kind.ACKNOWLEDGED:
             done = read_acknowledged(record.payload)
             self.end, self.state, self.pending = done.end, done.state, None

@@ -86,9 +86,9 @@ class Tidier:
         self._expire()
 
     def _expire(self) -> None:
-        """Delete from the archive what was kept for long enough."""
+        """Delete from the archive what was kept for long enough; a run that keeps none leaves it alone."""
         keep_ns = self._retention.keep_raw_s * 1e9
-        for archived in [] if math.isinf(keep_ns) else list_archive(self._folder):
+        for archived in list_archive(self._folder) if 0 < keep_ns < math.inf else []:
             if self._clock.time_ns() - archived.last_ns > keep_ns:
                 self._files.remove(archived.path)
 

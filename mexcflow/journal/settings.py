@@ -16,7 +16,7 @@ class Durability:
 class Retention:
     """How long the tail is: a time, and bytes or very many segments; and how long the raw archive is kept.
 
-    `keep_raw_s` 0 keeps none, inf keeps it for ever.
+    `keep_raw_s` 0 archives nothing more and leaves what is there, inf keeps it for ever.
     """
 
     tail_s: float = 600.0

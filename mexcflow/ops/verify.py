@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from mexcflow.config import Instance
+from mexcflow.config import Instance, journal_folder
 from mexcflow.errors import Permanent
+from mexcflow.journal import waiting_frames
 from mexcflow.ops.coverage import CoverageReport, coverage_notes, iso, report_coverage
 from mexcflow.store import DATABASE, Store
 from mexcflow.store.coverage import read_intervals
@@ -56,6 +57,7 @@ class TableReport:
     backwards_worst_s: float | None = None
     backwards_worst_ts: str | None = None
     coverage: CoverageReport | None = None
+    waiting_frames: int = 0
     dead_letters: list[Sample] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -101,6 +103,8 @@ def verify(
         if stream and events:
             progress(f"reading the coverage of {table}")
             _take_coverage(store, stream, found, min(scan.first_ms for scan in events), now_ms)
+        if stream:
+            _take_journal(store, stream, found)
     progress("adding up the data folder")
     report.volume_bytes = folder_bytes(store)
     return _concluded(report)
@@ -171,6 +175,18 @@ def _verify_table(
 def _events(scans: Sequence[TypeScan]) -> list[TypeScan]:
     """Return those that have event times: a dead letter's time is when it was received."""
     return [scan for scan in scans if TYPES.get(scan.code) != "dl"]
+
+
+def _take_journal(store: Store, stream: Instance, found: TableReport) -> None:
+    """Say what was received and is not in the table yet."""
+    database = str(store.folder or stream.database or store.location)
+    folder = journal_folder(stream.journal, database, stream.exchange, stream.symbol)
+    found.waiting_frames = waiting_frames(folder)
+    if found.waiting_frames:
+        found.notes.append(
+            f"{found.waiting_frames:,} frames wait in the journal: the next `mexcflow run --symbol "
+            f"{stream.symbol}` inserts them"
+        )
 
 
 def _take_coverage(store: Store, stream: Instance, found: TableReport, since_ms: int, now_ms: int) -> None:

@@ -34,6 +34,8 @@ _PROXY_SCHEMES = {"http": 80, "socks5": 1080, "socks5h": 1080}
 class Line(websocket.WebSocket):  # type: ignore[misc]  # websocket-client is not typed through
     """A websocket whose messages are read many at a time."""
 
+    shown_url = ""
+    """Where it goes, without user, password and query."""
     received_ns = 0
     """When the last bytes were read: the receive time of every message of the last `read`."""
     _buffer = b""
@@ -168,6 +170,7 @@ def open_line(url: str, proxy: str = "") -> Line:
         if sock is not None:
             sock.close()
         raise ConnectionLost(f"{redacted(url)}: {_reason(error)}") from error
+    line.shown_url = redacted(url)
     line.settimeout(TICK_S)
     return line
 

@@ -2,13 +2,15 @@
 
 The flush interval is a real timer: rows leave when it ends, however few, or earlier when a batch is
 full. An interval of 0 means: as soon as the previous INSERT is back. A batch is one INSERT, in the
-table whole or not at all; after an error that may pass it is sent again, unchanged, and its frames are
-acknowledged to the journal only when the table has it.
+table whole or not at all. It gets its name in the journal before it is sent, and is acknowledged when the
+table has it. When it is not known whether it has (no answer came; the process was killed), the table's
+row count decides: see `fence.py`. So the first thing a new run does is to finish what the last one left.
 """
 
 import logging
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from pathlib import Path
 
 from tenacity import (
     RetryCallState,
@@ -19,30 +21,20 @@ from tenacity import (
 )
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
-from mexcflow.errors import DiskFailed, Transient
+from mexcflow.errors import Transient
 from mexcflow.exchanges import Exchange
-from mexcflow.metrics import Metrics
+from mexcflow.journal import Journal, Taken
+from mexcflow.metrics import Metrics, Tally
 from mexcflow.pipeline.decode import Batch, decode
-from mexcflow.pipeline.journal import Journal
-from mexcflow.store import Store, ensure_table, torn_files
+from mexcflow.pipeline.disk import check_free
+from mexcflow.pipeline.table import InsertSettings, Rewound, Table
+from mexcflow.pipeline.witness import Witness
+from mexcflow.store import Store
 
 logger = logging.getLogger(__name__)
 
 _IDLE_WAIT_S = 1.0
 _HURRIED_WAIT_S = 0.2
-_LEAST_FREE_BYTES = 50_000_000
-"""Several of the largest batches, and the temporary files of their inserts."""
-
-
-@dataclass(frozen=True)
-class InsertSettings:
-    """Where rows go, when they are flushed, and what is left free on the disk."""
-
-    table: str
-    flush_interval_s: float = 1.0
-    sync_interval_s: float = 1.0
-    batch_frames: int = 10_000
-    min_free_bytes: int = 500_000_000
 
 
 class Inserter:
@@ -52,7 +44,7 @@ class Inserter:
         self,
         exchange: Exchange,
         journal: Journal,
-        store: Store,
+        connect: Callable[[], Store],
         metrics: Metrics,
         *,
         settings: InsertSettings,
@@ -60,20 +52,21 @@ class Inserter:
     ) -> None:
         self._exchange = exchange
         self._journal = journal
-        self._store = store
+        self._connect = connect
         self._metrics = metrics
         self._settings = settings
-        self._table = settings.table
         self._clock = clock
         self._closing = threading.Event()
         self._giving_up = threading.Event()
-        self._table_ready = False
-        self._due = self._last_sync = clock.monotonic()
+        self._to_recover = journal.recovered_frames
+        self._recovered_frames = self._recovered_rows = 0
+        self._witness = Witness(exchange, journal, clock)
+        self._due = clock.monotonic()
 
     def close(self) -> None:
         """Nothing more will come: insert what is left, then let `run` return."""
         self._closing.set()
-        self._journal.close()
+        self._journal.finish()
 
     def give_up(self) -> None:
         """Let `run` raise instead of trying again."""
@@ -81,11 +74,16 @@ class Inserter:
 
     def run(self) -> None:
         """Insert until closed; raises what no further attempt can mend."""
-        while not (self._closing.is_set() and self._journal.backlog == 0):
+        store = self._retrying("connect to the database")(self._connect)
+        self._table = Table(store, self._journal, self._settings, self._clock)
+        self._retrying("look at the table")(self._table.look)
+        self._settle()
+        while not (self._closing.is_set() and self._journal.drained):
             self._wait_until_due()
             self._due = self._clock.monotonic() + self._settings.flush_interval_s
             self._flush()
-        self._sync(force=True)
+        self._write_down(force=True)
+        self._table.sync(force=True)
 
     def _wait_until_due(self) -> None:
         if self._settings.flush_interval_s:
@@ -94,70 +92,113 @@ class Inserter:
         else:
             self._journal.wait(1, _IDLE_WAIT_S)
 
+    def _settle(self) -> None:
+        """Finish the batch that an earlier run named and did not acknowledge; find what a power cut took."""
+        pending = self._journal.pending
+        if pending is None:
+            try:
+                self._retrying("look at the table")(self._table.compare)
+            except Rewound as rewound:
+                self._go_back(rewound)
+            return
+        taken = self._journal.take_pending()
+        if taken is None or taken.control is not None:
+            logger.error("batch %s: its frames cannot be read from the journal any more", pending.name)
+            self._table.forget(pending)
+            return
+        logger.info(
+            "batch %s of an earlier run was not acknowledged: %d frames", pending.name, pending.frames
+        )
+        self._table.in_doubt = pending
+        self._deal_with(taken)
+
     def _flush(self) -> None:
         """Insert what waits, batch by batch, until less than a full batch is left."""
-        while True:
-            frames = self._journal.take(self._settings.batch_frames)
-            if frames:
-                self._insert(decode(self._exchange, frames))
-                self._journal.acknowledge()
-                self._sync()
-            if len(frames) < self._settings.batch_frames:
-                return
+        while taken := self._journal.take(self._settings.batch_frames):
+            self._deal_with(taken)
+            if not taken.full:
+                break
+        self._write_down()
+        self._journal.tidy()
 
-    def _insert(self, batch: Batch) -> None:
-        if batch.rows or batch.tally.acks:
-            self._retrying()(self._write, batch)
-        self._metrics.count(batch.tally)
+    def _deal_with(self, taken: Taken) -> None:
+        try:
+            if taken.control is not None:
+                self._witness.control(taken.control)
+                self._write_down()
+                self._acknowledge(taken)
+            else:
+                self._insert(taken, decode(self._exchange, taken.frames, self._witness.watch))
+        except Rewound as rewound:
+            self._go_back(rewound)
 
-    def _write(self, batch: Batch) -> None:
+    def _go_back(self, rewound: Rewound) -> None:
+        logger.warning("%s", rewound)
+        self._to_recover = self._journal.backlog
+        self._witness = Witness(self._exchange, self._journal, self._clock)
+
+    def _insert(self, taken: Taken, batch: Batch) -> None:
+        tally = batch.tally
+        if batch.rows or tally.acks or self._table.in_doubt is not None:
+            insert_ms = self._retrying(f"insert into {self._settings.table}")(self._write, taken, batch)
+            if insert_ms is not None:
+                tally.inserts = 1
+                tally.insert_ms = tally.insert_ms_max = insert_ms
+        self._witness.stored(batch)
+        self._write_down()
+        self._acknowledge(taken)
+        self._recovered(taken, tally)
+        self._metrics.count(tally)
+        self._table.sync()
+
+    def _write(self, taken: Taken, batch: Batch) -> float | None:
         self.check_disk()
-        if not self._table_ready:
-            # not before the exchange has accepted the symbol: a typo must not leave a table behind
-            ensure_table(self._store, self._table)
-            self._table_ready = True
-        if not batch.rows:
-            return
-        started = self._clock.monotonic()
-        self._store.insert_rows(self._table, batch.rows)
-        elapsed_ms = (self._clock.monotonic() - started) * 1000
-        batch.tally.inserts = 1
-        batch.tally.insert_ms = batch.tally.insert_ms_max = elapsed_ms
+        return self._table.write(taken, batch.rows)
 
-    def check_disk(self) -> None:
-        """Raise `DiskFailed` when the disk is nearly full.
+    def _acknowledge(self, taken: Taken) -> None:
+        self._journal.acknowledge(taken, self._witness.checkpoint() | self._table.checkpoint())
 
-        chDB reports success on a full disk and leaves a table that cannot be read (measured), so there
-        is no looking away from it: whatever --min-free says, some room must be left.
-        """
-        free = self._store.free_bytes()
-        least = max(self._settings.min_free_bytes, _LEAST_FREE_BYTES)
-        if free is not None and free < least:
-            raise DiskFailed(
-                f"{self._store.location}: {free / 1e6:,.0f} MB free on the disk, less than the "
-                f"{least / 1e6:,.0f} MB that have to stay free (--min-free)",
-                hint="Free some space and start again; what is stored is unharmed",
-            )
-
-    def _sync(self, *, force: bool = False) -> None:
-        now = self._clock.monotonic()
-        if self._table_ready and (force or now - self._last_sync >= self._settings.sync_interval_s):
-            self._last_sync = now
-            self._store.sync(self._table)
-            torn = torn_files(self._store, self._table)
-            if torn:  # the engine said that all was well
-                raise DiskFailed(
-                    f"table {self._table} is damaged: {torn[0]}",
-                    hint="Was the disk full for a moment, or did somebody touch the file?",
+    def _recovered(self, taken: Taken, tally: Tally) -> None:
+        if self._to_recover:
+            tally.recovered_frames = min(self._to_recover, len(taken.frames))
+            self._to_recover -= tally.recovered_frames
+            self._recovered_frames += tally.recovered_frames
+            self._recovered_rows += tally.rows
+            if not self._to_recover:
+                logger.info(
+                    "recovered from the journal: %d frames, %d rows; they are in the table now",
+                    self._recovered_frames,
+                    self._recovered_rows,
                 )
 
-    def _retrying(self) -> Retrying:
+    def _write_down(self, *, force: bool = False) -> None:
+        """Write coverage, once there is a table: before that nobody knows whether the symbol exists."""
+        if self._table.ready and (intervals := self._witness.to_write(force=force)):
+            self._retrying("insert into coverage")(self._table.write_intervals, intervals)
+            self._witness.written()
+            self._journal.keep()
+
+    def check_disk(self) -> None:
+        """Raise `DiskFailed` when a disk that we write to is nearly full."""
+        for folder in self._folders():
+            check_free(folder, self._settings.min_free_bytes)
+
+    def _folders(self) -> list[Path]:
+        folder = self._table.folder
+        return [self._journal.folder] if folder is None else [self._journal.folder, folder]
+
+    def _retrying(self, doing: str) -> Retrying:
+        def report(state: RetryCallState) -> None:
+            self._metrics.error()
+            error = state.outcome.exception() if state.outcome else None
+            logger.warning("%s failed, attempt %d: %s", doing, state.attempt_number, error)
+
         return Retrying(
             retry=retry_if_exception_type(Transient),
             wait=wait_random_exponential(multiplier=0.5, max=30.0, min=0.1),
             stop=stop_when_event_set(self._giving_up),
             sleep=self._pause,
-            before_sleep=self._report,
+            before_sleep=report,
             reraise=True,
         )
 
@@ -165,8 +206,3 @@ class Inserter:
         if not self._clock.wait(self._closing, seconds):
             return
         self._clock.wait(self._giving_up, _HURRIED_WAIT_S)
-
-    def _report(self, state: RetryCallState) -> None:
-        self._metrics.error()
-        error = state.outcome.exception() if state.outcome else None
-        logger.warning("insert into %s failed, attempt %d: %s", self._table, state.attempt_number, error)

@@ -5,9 +5,11 @@
   without market data for `silence_s` is given up.
 - Waits between attempts: full jitter under a ceiling that doubles from 1 s to 60 s, without limit,
   and back to 1 s only once market data has come.
+- The journal also gets the beginning and the end of each connection, with the reason.
 - A message that says the contract is unknown, while its subscription waits for an answer, is for good.
 """
 
+import contextlib
 import logging
 import math
 import threading
@@ -16,19 +18,20 @@ from collections.abc import Callable
 from tenacity import RetryCallState, wait_random_exponential
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
-from mexcflow.errors import ConnectionLost, ProxyRefused, UnknownContract
+from mexcflow.errors import ConnectionLost, MexcflowError, ProxyRefused, UnknownContract
 from mexcflow.exchanges import Exchange
+from mexcflow.journal import Journal
 from mexcflow.metrics import Metrics
 from mexcflow.model import Frame, Kind
 from mexcflow.pipeline.connect import Line
 from mexcflow.pipeline.decode import read_frame
-from mexcflow.pipeline.journal import Journal
 
 logger = logging.getLogger(__name__)
 
 _CEILING_S = 60.0
 _REASON_S = 5.0
 """An exchange that says why it will cut the line does so within this time, and sends data meanwhile."""
+STOPPED = "stopped"
 _FLOOR_S = 0.1  # full jitter may roll 0, and a tight loop helps nobody
 
 
@@ -72,11 +75,13 @@ class Receiver:
         self._clock = clock
         self._backoff = Backoff()
         self._stop = threading.Event()
+        self._stopped_by = STOPPED
         self._line: Line | None = None
         self._ever_connected = False
 
-    def stop(self) -> None:
-        """End `run` soon, from any thread; what was read until then is in the journal."""
+    def stop(self, reason: str = STOPPED) -> None:
+        """End `run` soon, from any thread; what was read until then is in the journal, and the reason."""
+        self._stopped_by = reason
         self._stop.set()
         line = self._line
         if line is not None:
@@ -109,12 +114,29 @@ class Receiver:
                 self._metrics.reconnected()
             self._ever_connected = True
             session = _Session(self._exchange, line, self._journal, self._metrics, self._backoff, self._clock)
-            session.subscribe()
-            while not self._stop.is_set():
-                session.step(self._ping_interval_s)
+            channels = tuple(self._exchange.subscriptions())
+            self._journal.connected(self._clock.time_ns(), channels=channels, url=line.shown_url)
+            self._listen(session)
         finally:
             self._line = None
             line.shutdown()
+
+    def _listen(self, session: "_Session") -> None:
+        """Read until stopped; however it ends, the journal is told why."""
+        try:
+            session.subscribe()
+            while not self._stop.is_set():
+                session.step(self._ping_interval_s)
+        except MexcflowError as error:
+            reason = self._stopped_by if self._stop.is_set() else error.what
+            with contextlib.suppress(MexcflowError):  # it may be the journal itself that failed
+                self._disconnected(reason, session.silent_since_ns)
+            raise
+        self._disconnected(self._stopped_by, session.silent_since_ns)
+
+    def _disconnected(self, reason: str, silent_since_ns: int) -> None:
+        now_ns = self._clock.time_ns()
+        self._journal.disconnected(now_ns, reason=reason, since_ns=silent_since_ns or now_ns)
 
 
 class _Session:
@@ -139,6 +161,9 @@ class _Session:
         self._unacknowledged: dict[str, str] = {}
         self._last_error = ""
         self._last_error_at = -math.inf
+        self._last_data_ns = clock.time_ns()
+        self.silent_since_ns = 0
+        """When silence ended the connection: the last market data, or else the connection's beginning."""
 
     def subscribe(self) -> None:
         """Ask for every channel, one frame each."""
@@ -172,6 +197,7 @@ class _Session:
                 data |= self._answer(payload)
         if data:
             self._last_data = now
+            self._last_data_ns = self._line.received_ns
             self._backoff.reset()
 
     def _answer(self, payload: bytes) -> bool:
@@ -202,4 +228,5 @@ class _Session:
             missing = "; ".join(self._unacknowledged.values())
             raise ConnectionLost(f"not acknowledged within {self._exchange.ack_timeout_s:g} s: {missing}")
         if now - self._last_data > self._exchange.silence_s:
+            self.silent_since_ns = self._last_data_ns
             raise ConnectionLost(f"no market data for {self._exchange.silence_s:g} s")

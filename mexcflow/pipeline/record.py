@@ -4,24 +4,33 @@ Threads: receive (one a connection), insert, and the caller's own, which prints 
 goes in order: stop receiving, flush, insert, acknowledge, close.
 """
 
+import contextlib
 import gc
 import logging
-import math
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
-from mexcflow.config import NEVER, Instance
-from mexcflow.errors import MexcflowError, TooManyErrors
+from mexcflow.config import Instance
+from mexcflow.errors import DiskFailed, MexcflowError, StoreUnavailable, TooManyErrors
 from mexcflow.exchanges import REGISTRY, check_channels, find_exchange
-from mexcflow.metrics import Metrics, Snapshot
-from mexcflow.pipeline.connect import check_endpoint, check_proxy, open_line, redacted
-from mexcflow.pipeline.insert import Inserter, InsertSettings
-from mexcflow.pipeline.journal import Journal, MemoryJournal
-from mexcflow.pipeline.receive import Receiver
-from mexcflow.store import check_table, open_store
+from mexcflow.journal import Journal
+from mexcflow.metrics import Backlog, Metrics, Snapshot
+from mexcflow.pipeline.connect import check_endpoint, check_proxy, redacted
+from mexcflow.pipeline.insert import Inserter
+from mexcflow.pipeline.parts import (
+    Settings,
+    make_inserter,
+    make_receiver,
+    open_database,
+    open_journal,
+    refuse_second,
+)
+from mexcflow.pipeline.receive import STOPPED, Receiver
+from mexcflow.store import Store, open_store
+
+__all__ = ["Recorder", "Settings", "check_instance"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,17 +42,6 @@ _LAST_TRY_S = 1.0
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter from another. The default of 5 ms would delay receive
 times while a batch is decoded, and an INSERT several times over."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What one run needs beyond its instance; `duration_s` 0 means without end."""
-
-    instance: Instance
-    database: str
-    duration_s: float = 0.0
-    min_free_bytes: int = InsertSettings.min_free_bytes
-    batch_frames: int = InsertSettings.batch_frames
 
 
 def check_instance(instance: Instance, *, where: str) -> None:
@@ -61,14 +59,13 @@ class Recorder:
     def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
         instance = settings.instance
         check_instance(instance, where=instance.source or "command line")
-        exchange_class = REGISTRY[instance.exchange]
-        self._url = instance.endpoint or exchange_class.url
-        self._exchange = exchange_class(instance.symbol, instance.channels)
+        self._exchange = REGISTRY[instance.exchange](instance.symbol, instance.channels)
         self._settings = settings
         self._clock = clock
         self._stop = threading.Event()
         self._failure: MexcflowError | None = None
-        self._journal: Journal = MemoryJournal()
+        self._journal: Journal | None = None
+        self._threads_ended = True
         self.metrics = Metrics(instance.symbol, instance.table, instance.channels, now=clock.monotonic())
 
     def stop(self) -> None:
@@ -77,8 +74,12 @@ class Recorder:
 
     def snapshot(self, *, final: bool = False, close: bool = False) -> Snapshot:
         """Return the statistics as they stand."""
+        journal = self._journal
         return self.metrics.snapshot(
-            now=self._clock.monotonic(), backlog_frames=self._journal.backlog, final=final, close=close
+            now=self._clock.monotonic(),
+            backlog=Backlog(journal.backlog, journal.backlog_age_s) if journal else Backlog(),
+            final=final,
+            close=close,
         )
 
     def run(self, on_statistics: Callable[[Snapshot], None], on_tick: Callable[[], None]) -> None:
@@ -87,55 +88,48 @@ class Recorder:
         `on_statistics` gets the block at the end of each interval and a final one; `on_tick` is called
         four times a second.
         """
-        instance = self._settings.instance
+        settings = self._settings
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        store = open_store(self._settings.database)
-        gc.freeze()  # what is imported by now stays: no need to look through it again and again
-        try:
-            check_table(store, instance.table)
-            receiver = Receiver(
-                self._exchange,
-                lambda: open_line(self._url, instance.proxy),
-                self._journal,
-                self.metrics,
-                ping_interval_s=instance.ping_interval,
-                clock=self._clock,
+        refuse_second(settings)
+        with contextlib.ExitStack() as closing:
+            store = open_database(settings)
+            if store is not None:
+                closing.callback(store.close)
+            settings.check_disk()
+            gc.freeze()  # what is imported by now stays: no need to look through it again and again
+            self._journal = journal = open_journal(settings, clock=self._clock)
+            closing.callback(self._close_journal, journal)
+
+            def connect() -> Store:
+                if store is not None:
+                    return store
+                opened = open_store(settings.database)
+                closing.callback(opened.close)
+                logger.info("the database is back: %s", opened.location)
+                return opened
+
+            receiver = make_receiver(settings, self._exchange, journal, self.metrics, clock=self._clock)
+            inserter = make_inserter(
+                settings, self._exchange, journal, connect, self.metrics, clock=self._clock
             )
-            inserter = Inserter(
-                self._exchange,
-                self._journal,
-                store,
-                self.metrics,
-                settings=InsertSettings(
-                    table=instance.table,
-                    flush_interval_s=instance.flush_interval,
-                    sync_interval_s=math.inf if instance.fsync == NEVER else float(instance.fsync),
-                    batch_frames=self._settings.batch_frames,
-                    min_free_bytes=self._settings.min_free_bytes,
-                ),
-                clock=self._clock,
-            )
-            inserter.check_disk()
-            self._announce(store.location)
+            self._announce(store)
             self._watch(receiver, inserter, on_statistics, on_tick)
-        finally:
-            store.close()
         last = self.snapshot(final=True, close=True)
         if last.total.rows or self._failure is None:
             on_statistics(last)
         if self._failure is not None:
             raise self._failure
 
-    def _announce(self, location: str) -> None:
+    def _announce(self, store: Store | None) -> None:
         instance = self._settings.instance
         through = f" through {redacted(instance.proxy)}" if instance.proxy else ""
         logger.info(
             "%s %s from %s%s into %s, table mexc_data.%s",
             instance.exchange,
             instance.symbol,
-            redacted(self._url),
+            redacted(self._settings.url),
             through,
-            location,
+            store.location if store else "the journal",
             instance.table,
         )
 
@@ -158,6 +152,7 @@ class Recorder:
                 if now - statistics_started >= instance.stats_interval:
                     statistics_started += instance.stats_interval
                     on_statistics(self.snapshot(close=True))
+                self._check_disk()
                 if self._settings.duration_s and now - started >= self._settings.duration_s:
                     self._stop.set()
                 on_tick()
@@ -172,17 +167,30 @@ class Recorder:
         inserting: threading.Thread,
     ) -> None:
         logger.info("stopping: no more frames, then the last rows")
-        receiver.stop()
+        receiver.stop(self._failure.what if self._failure else STOPPED)
         receiving.join(_RECEIVER_GRACE_S)
         inserter.close()
-        left = -1
-        while inserting.is_alive() and self._journal.backlog != left:
-            left = self._journal.backlog
+        journal, left = self._journal, -1
+        while journal is not None and inserting.is_alive() and journal.backlog != left:
+            left = journal.backlog
             inserting.join(_PROGRESS_S)
         inserter.give_up()  # nothing moves: the database is away
         inserting.join(_LAST_TRY_S)
-        if self._journal.backlog:
-            logger.error("%d frames that were received are not in the table", self._journal.backlog)
+        self._threads_ended = not (receiving.is_alive() or inserting.is_alive())
+        if inserting.is_alive():
+            hint = "What waits is in the journal: the next run inserts it"
+            self._fail(StoreUnavailable("the database does not answer", hint=hint))
+
+    def _close_journal(self, journal: Journal) -> None:
+        if journal.backlog:
+            logger.warning(
+                "%d frames are in the journal and not yet in the table: the next run inserts them",
+                journal.backlog,
+            )
+        if self._threads_ended:
+            journal.close()
+        else:
+            journal.sync()  # a thread still uses it; the process ends now, and its lock with it
 
     def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=self._guard, args=(name, target), name=name, daemon=True)
@@ -203,6 +211,13 @@ class Recorder:
         if self._failure is None:
             self._failure = error
         self._stop.set()
+
+    def _check_disk(self) -> None:
+        """Stop before the journal's disk is full, also while the database is away."""
+        try:
+            self._settings.check_disk()
+        except DiskFailed as error:
+            self._fail(error)
 
     def _too_many_errors(self) -> TooManyErrors:
         instance = self._settings.instance

@@ -46,6 +46,9 @@ class Line:
         self.disturber = Disturber(settings.faults, self._loop.time())
         self.requested = asyncio.Event()  # set by each request; who waits for it clears it
         self.name = ":".join(str(part) for part in (connection.remote_address or ("?",))[:2])
+        self._sent: list[bytes] = []
+        if settings.keep_sent:
+            shared.sent_to.append((self.name, self._sent))
 
     @property
     def gone(self) -> bool:
@@ -123,10 +126,12 @@ class Line:
         """Send past the outbox; returns when the socket has room again. Nothing if the client is gone."""
         if self.gone:
             return
-        if is_data:  # noted before it leaves: whoever has received it must find it there
-            self._last_data = message.payload
-            if self._settings.keep_sent:
+        if self._settings.keep_sent:  # noted before it leaves: whoever has received it must find it there
+            self._sent.append(message.payload)
+            if is_data:
                 self.shared.sent.append(message.payload)
+        if is_data:
+            self._last_data = message.payload
         try:
             await self._connection.send(message.payload, text=message.is_text)
         except ConnectionClosed:

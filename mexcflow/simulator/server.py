@@ -17,14 +17,13 @@ from mexcflow.simulator.line import Line
 from mexcflow.simulator.market import Event, Market
 from mexcflow.simulator.mexc import Mexc
 from mexcflow.simulator.player import play
-from mexcflow.simulator.settings import Settings, Shared
+from mexcflow.simulator.settings import LATE_S, Settings, Shared
+from mexcflow.simulator.tape import Tape
 
 log = logging.getLogger(__name__)
 
 FIRST_DATA_S = 0.2
 """Between the first subscription and the first frame; 216 ms were measured on MEXC."""
-LATE_S = 1.0
-"""A market so far behind its time (machine too slow for the speed) goes on from now, without a rush."""
 
 # Handshakes that fail are the client's business, and websockets would log them with a stack trace.
 _quiet = logging.getLogger("mexcflow.simulator.websockets")
@@ -42,6 +41,7 @@ class Server:
         self._market = Market(known, seed=settings.seed)
         symbols = [contract.symbol for contract in known]
         self._exchange: Exchange = Mexc(symbols, odd_numbers=settings.faults.exponents)
+        self._tape = Tape.of(settings)
         self._listener: Listener | None = None
         self._port = settings.port
         self._refusing = 0
@@ -59,7 +59,7 @@ class Server:
         """Listen, and set the market going."""
         await self._listen()
         settings, faults = self.settings, self.settings.faults
-        if settings.generate and settings.frames is None:
+        if settings.generate and self._tape is None:
             self._start_task(self._run_market())
         if faults.refuse_every_s is not None and faults.refuse_for_s is not None:
             self._start_task(self._refuse_now_and_then(faults.refuse_every_s, faults.refuse_for_s))
@@ -128,8 +128,8 @@ class Server:
         self.shared.connections += 1
         log.info("%s connected", line.name)
         tasks = [self._start_task(chore) for chore in line.chores()]
-        if self.settings.frames is not None:
-            tasks.append(self._start_task(play(line, self.settings)))
+        if self._tape is not None:
+            tasks.append(self._start_task(play(line, self._tape, self.settings)))
         reader = self._start_task(line.read(self._requested.set))
         try:
             await asyncio.wait([reader])

@@ -1,10 +1,18 @@
 """How a simulator is set up, and what its connections share while it runs."""
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from mexcflow.errors import Misuse
 from mexcflow.simulator.exchange import Message
 from mexcflow.simulator.faults import Faults, check_positive
+
+LATE_S = 1.0
+"""Who is so far behind its time (machine or client too slow) goes on from now, without a rush."""
+
+Recording = Callable[[], Iterator[tuple[int, bytes]]]
+"""Begins a recording anew: each message with the time (Unix ns) it was received at, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,9 +23,13 @@ class Settings:
     seed, speed, symbols: of the generated market; `symbols` are known besides the three usual ones.
     ping_timeout_s: a connection without a heartbeat for that long is cut.
     frames: recorded frames to play instead of the generated market, one stream for all.
-    loop, rate: play them again and again; frames a second (None: as fast as the client reads).
+    recording: the same with the times of the frames, read as they are played: it may be long. It keeps
+        its own pace, `speed` times as fast; speed 0 is as fast as the client reads.
+    max_pause_s: pauses of a recording (recorded seconds) are cut down to this; inf keeps them.
+    loop, rate: play again and again; frames a second, evenly (None: frames as fast as the client reads,
+        a recording at its own pace).
     generate: False sends nothing but what is asked for.
-    keep_sent: keep what was sent, for tests; it grows for ever.
+    keep_sent: keep what was sent, and to whom, for tests; it grows for ever.
     outbox_messages: a client further behind is cut; 20,000 are minutes of three contracts.
     """
 
@@ -28,6 +40,8 @@ class Settings:
     symbols: tuple[str, ...] = ()
     ping_timeout_s: float = 60.0
     frames: tuple[Message, ...] | None = None
+    recording: Recording | None = None
+    max_pause_s: float = 10.0
     loop: bool = False
     rate: float | None = None
     generate: bool = True
@@ -38,10 +52,15 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise Misuse(f"there is no port {self.port}", hint="Give 0 (any free one) to 65535")
-        check_positive("speed", self.speed)
+        if self.recording is None or self.speed != 0:
+            check_positive("speed", self.speed)
         check_positive("ping timeout", self.ping_timeout_s)
         check_positive("rate", self.rate)
-        if self.frames is None and (self.loop or self.rate is not None):
+        if self.max_pause_s != math.inf:
+            check_positive("max pause", self.max_pause_s)
+        if self.frames is not None and self.recording is not None:
+            raise Misuse("frames and a recording cannot both be played", hint="Give one of them")
+        if self.frames is None and self.recording is None and (self.loop or self.rate is not None):
             raise Misuse("loop and rate are for recorded frames", hint="Give the frames, too")
         if self.frames == ():
             raise Misuse("there is no frame to play", hint="Give at least one")
@@ -55,10 +74,10 @@ class Shared:
     """
 
     silence: int = 0
-    played: int = 0  # recorded frames that ended connections were sent
     no_pongs: int = 0
     no_acks: int = 0
     connections: int = 0
     received: list[bytes] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
+    sent_to: list[tuple[str, list[bytes]]] = field(default_factory=list)
     garbage: list[bytes] = field(default_factory=list)

@@ -12,7 +12,7 @@ from mexcflow.simulator.exchange import Message
 from mexcflow.simulator.faults import Faults
 from mexcflow.simulator.frames import parse
 from mexcflow.simulator.server import Server
-from mexcflow.simulator.settings import Settings
+from mexcflow.simulator.settings import Recording, Settings
 
 T = TypeVar("T")
 CALL_TIMEOUT_S = 10.0
@@ -36,6 +36,8 @@ class Simulator:
         symbols: Sequence[str] = (),
         ping_timeout_s: float = 60.0,
         frames: Sequence[bytes | str] | None = None,
+        recording: Recording | None = None,
+        max_pause_s: float = 10.0,
         loop: bool = False,
         rate: float | None = None,
         faults: Faults | None = None,
@@ -50,6 +52,8 @@ class Simulator:
             symbols=tuple(symbols),
             ping_timeout_s=ping_timeout_s,
             frames=None if frames is None else parse(frames),
+            recording=recording,
+            max_pause_s=max_pause_s,
             loop=loop,
             rate=rate,
             faults=faults or Faults(),
@@ -126,6 +130,14 @@ class Simulator:
         a connection was cut need not have arrived.
         """
         return self._server.shared.sent
+
+    @property
+    def sent_to(self) -> list[tuple[str, list[bytes]]]:
+        """Each connection in the order they came: the client's host:port, and all that went out to it.
+
+        Acknowledgements, pongs and garbage are in it, half frames are not; needs keep_sent=True.
+        """
+        return self._server.shared.sent_to
 
     @property
     def garbage(self) -> list[bytes]:

@@ -72,6 +72,11 @@ def repair_folder(folder: Path, *, dry_run: bool) -> list[Finding]:
 
 def _repair(folder: Path) -> None:
     """Cut back what is torn, so that the engine can read it; see `repair.py`."""
+    if unborn := _unborn(folder):
+        with _locked(folder):
+            for definition in unborn:
+                logger.warning("%s is empty (a full disk?) and made anew", definition)
+                definition.unlink()
     if not inspect(folder):
         return
     with _locked(folder):
@@ -86,6 +91,30 @@ def _repair(folder: Path) -> None:
                 done.cut_bytes,
                 done.set_aside,
             )
+
+
+def _unborn(folder: Path) -> list[Path]:
+    """Return the definitions of databases, tables and views whose CREATE met a full disk: empty files.
+
+    The engine says that all is well, and then does not start any more. There is nothing in these tables; but
+    nothing is returned when there are files that may belong to one of them.
+    """
+    texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in _definitions(folder)}
+    empty = [path for path, text in texts.items() if not text]
+    if not empty:
+        return []
+    known = "".join(texts.values())
+    filled = {path.parent.name for path in folder.glob("store/*/*/data.bin")}
+    filled |= {path.parent.parent.name for path in folder.glob("store/*/*/*/columns.txt")}  # parts
+    if any(uuid not in known for uuid in filled):
+        return []
+    tables = {path.parent.name for path, text in texts.items() if text}
+    return [path for path in empty if path.stem not in tables or path.parent.name != "metadata"]
+
+
+def _definitions(folder: Path) -> list[Path]:
+    """Return the files that define tables, views and databases."""
+    return [*folder.glob("metadata/*/*.sql"), *folder.glob("metadata/*.sql")]
 
 
 @contextlib.contextmanager
@@ -205,6 +234,12 @@ def _unopenable(folder: Path, error: Exception) -> Permanent:
         return Permanent(
             f"{folder}: the database does not open: {listed} is a folder and should be a symbolic link",
             hint="It was copied with its links followed: copy it again with cp -a",
+        )
+    empty = [str(path) for path in _definitions(folder) if not path.stat().st_size]
+    if empty:
+        return Permanent(
+            f"{folder}: the database does not open: {', '.join(empty)} is empty",
+            hint="A full disk or a power cut does that. Copy the folder, then get the file from a backup",
         )
     broken = [path for path in folder.glob("store/*/*/sizes.json") if _is_broken(path)]
     if broken:

@@ -5,9 +5,10 @@ the row holds). `mt` is compared as a number, because a value that the Enum does
 another program, makes every comparison by name fail.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from mexcflow.model import DEAD_LETTER_CHARS
+from mexcflow.model import DEAD_LETTER_CHARS, Row
 from mexcflow.store.store import DATABASE, Store
 
 TYPES = {1: "t", 2: "d", 3: "dp", 4: "dl"}
@@ -113,3 +114,21 @@ def scan_order(store: Store, table: str, limit_ms: int) -> Backwards:
     """Compare each event time with that of the row stored before it; dead letters have none."""
     names = {"database": DATABASE, "table": table}
     return Backwards(*store.query(_BACKWARDS, {**names, "limit_ms": limit_ms})[0])
+
+
+_BEHIND = """
+SELECT toUnixTimestamp64Milli(ts), toString(mt), m
+FROM {database:Identifier}.{table:Identifier}
+LIMIT {rows:UInt64} OFFSET {offset:UInt64}
+SETTINGS max_threads = 1
+"""
+_MOST_ROWS = 2_000_000
+
+
+def holds_rows(store: Store, table: str, offset: int, rows: Sequence[Row]) -> bool:
+    """Say whether a table holds exactly these rows, one behind the other, somewhere behind `offset`."""
+    names = {"database": DATABASE, "table": table, "offset": offset, "rows": _MOST_ROWS}
+    there = store.query(_BEHIND, names)
+    wanted = list(rows)
+    last = len(there) - len(wanted)
+    return any(there[at] == wanted[0] and there[at : at + len(wanted)] == wanted for at in range(last + 1))

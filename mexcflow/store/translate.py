@@ -30,12 +30,14 @@ _TRANSIENT_CODES = frozenset({
 })  # fmt: skip
 _TRANSIENT_ON_A_SERVER = frozenset({
     3, 23, 97,  # the body of a request ended too early: between us and the server
-    24, 75, 77, 88, 172, 204, 214, 243, 294, 586,  # its disk is full or unwell: somebody will see to it
+    24, 75, 76, 77, 88, 172, 204, 214, 243, 294, 586,  # its disk is full or unwell: somebody will see to it
     410, 425,  # something it needs does not answer; a system call failed
     1000, 1001, 1002,  # exceptions of its libraries: mostly network, memory, disk
 })  # fmt: skip
-_DISK_CODES = frozenset({24, 75, 77, 88, 107, 172, 204, 214, 243, 294, 586})
+_DISK_CODES = frozenset({24, 75, 76, 77, 88, 107, 172, 204, 214, 243, 294, 586})
 """No space left, and everything else that happens only while files are written."""
+_FILESYSTEM_ERROR = 1001
+"""An exception of the C++ library: in the embedded engine a file that cannot be renamed or made."""
 _PASSWORD_CODES = frozenset({192, 193, 194, 516})
 _STATUS = re.compile(r"HTTP status (\d{3})")
 _REFUSING_STATUSES = frozenset({
@@ -91,8 +93,8 @@ def _by_code(code: int, text: str, server: bool) -> MexcflowError:
         return StoreUnavailable(text, hint="Is the server's disk full or read-only?")
     if code in _TRANSIENT_CODES or (server and code in _TRANSIENT_ON_A_SERVER):
         return StoreUnavailable(text)
-    if code in _DISK_CODES:
-        return DiskFailed(text, hint="Is the disk full or read-only, or is a file gone?")
+    if code in _DISK_CODES or code == _FILESYSTEM_ERROR:  # on a server that one is transient, see above
+        return DiskFailed(text, hint="Is the disk full or read-only, or are a folder's rights wrong?")
     if code in _PASSWORD_CODES:
         return StatementRefused(text, hint="Check the user and the password in --database")
     return StatementRefused(text)

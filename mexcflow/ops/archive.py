@@ -1,0 +1,58 @@
+"""A recorded stream read back from its journal: the market data, verbatim, with the times it came in.
+
+What else the journal holds (acknowledgements, pongs, the exchange's errors, our own records) is left
+out: whoever plays it again answers for itself. A stream is read as it is asked for, never held.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from mexcflow.errors import Misuse
+from mexcflow.exchanges import find_exchange
+from mexcflow.journal import Kind as RecordKind
+from mexcflow.journal import read_stream
+from mexcflow.model import Frame, Kind
+from mexcflow.pipeline.decode import read_frame
+
+_MARKET_DATA = (Kind.DATA, Kind.SKIPPED, Kind.DEAD_LETTER)
+_HINT = "Give the folder of one stream, e.g. data/journal/mexc/BTC_USDT"
+
+
+class _Head(msgspec.Struct):
+    exchange: str
+    symbol: str
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What is kept of one stream: its journal's folder, or the raw archive inside."""
+
+    folder: Path
+    exchange: str
+    symbol: str
+
+    def market_data(self) -> Iterator[tuple[int, bytes]]:
+        """Yield each message that is no answer to a request, with its receive time (Unix ns), in order."""
+        exchange_class = find_exchange(self.exchange, where=str(self.folder))
+        exchange = exchange_class(self.symbol, exchange_class.channels)
+        for record in read_stream(self.folder):
+            if record.kind is RecordKind.FRAME:
+                frame = Frame(record.at_ns, record.payload)
+                if read_frame(exchange, frame).kind in _MARKET_DATA:
+                    yield record.at_ns, record.payload
+
+
+def open_archive(folder: Path) -> Archive:
+    """Look into a stream's folder; `Misuse` if it is none, or has nothing in it that could be played."""
+    heads = (record for record in read_stream(folder) if record.kind is RecordKind.SEGMENT)
+    first = next(heads, None)
+    if first is None:
+        raise Misuse(f"{folder}: a journal without a readable head", hint=_HINT)
+    head = msgspec.json.decode(first.payload, type=_Head)
+    archive = Archive(folder, head.exchange, head.symbol)
+    if next(archive.market_data(), None) is None:
+        raise Misuse(f"{folder}: no market data in it", hint="Nothing had come when its recording ended")
+    return archive

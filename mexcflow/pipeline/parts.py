@@ -1,0 +1,155 @@
+"""The parts of one instance, made from its settings: database, journal, receiver, inserter."""
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mexcflow.clock import SYSTEM_CLOCK, Clock
+from mexcflow.config import NEVER, Instance, journal_folder, read_duration, read_tail
+from mexcflow.errors import StoreUnavailable
+from mexcflow.exchanges import REGISTRY, Exchange
+from mexcflow.journal import (
+    Durability,
+    Journal,
+    JournalSettings,
+    Retention,
+    has_history,
+    holder,
+    in_use,
+    this_run,
+)
+from mexcflow.metrics import Metrics
+from mexcflow.pipeline.connect import open_line
+from mexcflow.pipeline.disk import check_free
+from mexcflow.pipeline.insert import Inserter
+from mexcflow.pipeline.receive import Receiver
+from mexcflow.pipeline.table import InsertSettings
+from mexcflow.store import Store, check_table, open_store
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one run needs beyond its instance; `duration_s` 0 means without end."""
+
+    instance: Instance
+    database: str
+    duration_s: float = 0.0
+    min_free_bytes: int = InsertSettings.min_free_bytes
+    batch_frames: int = InsertSettings.batch_frames
+    adopt: bool = False
+
+    @property
+    def url(self) -> str:
+        """The websocket: the exchange's own, or what was given in its place."""
+        return self.instance.endpoint or REGISTRY[self.instance.exchange].url
+
+    @property
+    def folder(self) -> Path:
+        """The journal's folder of this stream."""
+        instance = self.instance
+        return journal_folder(instance.journal, self.database, instance.exchange, instance.symbol)
+
+    @property
+    def fsync_s(self) -> float:
+        """Seconds between forcing bytes down to the disk; inf for never."""
+        fsync = self.instance.fsync
+        return math.inf if fsync == NEVER else float(fsync)
+
+    def check_disk(self) -> None:
+        """Raise `DiskFailed` when the disk of the journal is nearly full."""
+        folder = self.folder.absolute()
+        there = next(one for one in (folder, *folder.parents) if one.is_dir())
+        check_free(there, self.min_free_bytes)
+
+
+def refuse_second(settings: Settings) -> None:
+    """Raise `StreamInUse` when somebody records this stream already."""
+    who = holder(settings.folder)
+    if who is not None:
+        raise in_use(settings.folder, who)
+
+
+def open_database(settings: Settings) -> Store | None:
+    """Open the database; None when it is away and the stream was recorded before: the journal holds out."""
+    try:
+        store = open_store(settings.database)
+    except StoreUnavailable as error:
+        if not has_history(settings.folder):
+            raise
+        logger.warning("%s; recording into the journal until it is back", error.what)
+        return None
+    with contextlib.ExitStack() as stack:
+        stack.callback(store.close)
+        check_table(store, settings.instance.table)
+        stack.pop_all()
+    return store
+
+
+def open_journal(settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> Journal:
+    """Open (and make) the stream's journal."""
+    instance = settings.instance
+    tail_s, tail_bytes = read_tail(str(instance.journal_tail), where="journal_tail")
+    keep_raw_s = read_duration(str(instance.keep_raw), where="keep_raw")
+    journal = Journal(
+        settings.folder,
+        this_run(instance.exchange, instance.symbol),
+        settings=JournalSettings(
+            durability=Durability(fsync_s=settings.fsync_s),
+            retention=Retention(tail_s=tail_s, tail_bytes=tail_bytes, keep_raw_s=keep_raw_s),
+        ),
+        clock=clock,
+    )
+    if journal.recovered_frames:
+        logger.info(
+            "the journal holds %d frames of an earlier run that are not in the table yet",
+            journal.recovered_frames,
+        )
+    return journal
+
+
+def make_receiver(
+    settings: Settings, exchange: Exchange, journal: Journal, metrics: Metrics, *, clock: Clock
+) -> Receiver:
+    """Return what keeps the stream coming into the journal."""
+    instance = settings.instance
+    return Receiver(
+        exchange,
+        lambda: open_line(settings.url, instance.proxy),
+        journal,
+        metrics,
+        ping_interval_s=instance.ping_interval,
+        clock=clock,
+    )
+
+
+def make_inserter(
+    settings: Settings,
+    exchange: Exchange,
+    journal: Journal,
+    connect: Callable[[], Store],
+    metrics: Metrics,
+    *,
+    clock: Clock,
+) -> Inserter:
+    """Return what takes the journal's frames into the table."""
+    instance = settings.instance
+    return Inserter(
+        exchange,
+        journal,
+        connect,
+        metrics,
+        settings=InsertSettings(
+            table=instance.table,
+            flush_interval_s=instance.flush_interval,
+            sync_interval_s=settings.fsync_s,
+            batch_frames=settings.batch_frames,
+            min_free_bytes=settings.min_free_bytes,
+            adopt=settings.adopt,
+        ),
+        clock=clock,
+    )
