@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from mexcflow import __version__, errors
-from mexcflow.cli import repair, run, setup, simulate, sql, verify  # noqa: F401 - each adds to `app`
+from mexcflow.cli import rebuild, repair, run, setup, simulate, sql, verify  # noqa: F401 - each adds to `app`
 from mexcflow.cli.app import app
 from mexcflow.config import CONFIG_VARIABLE, DATABASE_VARIABLE, VIEW_SUFFIXES, Instance
 from mexcflow.exchanges.mexc import Mexc

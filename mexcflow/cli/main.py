@@ -22,7 +22,7 @@ def _run() -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     import typer
 
-    from mexcflow.cli import repair, run, setup, simulate, sql, verify  # noqa: F401 - each adds to `app`
+    from mexcflow.cli import rebuild, repair, run, setup, simulate, sql, verify  # noqa: F401 - each adds to `app`
     from mexcflow.cli.app import app
     from mexcflow.errors import DiskFailed, MexcflowError
 

@@ -8,21 +8,20 @@ import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import orjson
 import typer
 
 from mexcflow.cli.app import app
+from mexcflow.cli.instance import instance_of
 from mexcflow.cli.live import LiveView
 from mexcflow.cli.options import Config, Database, LogFormat, LogLevel, start_log
 from mexcflow.cli.statistics import statistics_lines
-from mexcflow.config import DEFAULT_EXCHANGE, Instance, config_folder, database_location
+from mexcflow.config import DEFAULT_EXCHANGE, database_location
 from mexcflow.errors import Misuse
 from mexcflow.metrics import Snapshot
-from mexcflow.ops.instances import check_sole_writer, read_instances
-from mexcflow.pipeline.record import Recorder, Settings, check_instance
+from mexcflow.pipeline.record import Recorder, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +167,7 @@ def run(
         "stats_interval": stats_interval,
         "max_errors": max_errors,
     }
-    instance = _instance(exchange, symbol, config, given)
+    instance = instance_of(exchange, symbol, config, given)
     settings = Settings(
         instance=instance,
         database=database_location(database, instance),
@@ -189,24 +188,6 @@ def _seconds_or_never(fsync: str) -> float | str:
         return float(fsync)
     except ValueError:
         return fsync
-
-
-def _instance(exchange: str, symbol: str, config: Path | None, given: dict[str, Any]) -> Instance:
-    """Return the instance file of this symbol, or a fresh instance, with the flags laid over it.
-
-    What a flag gives is checked here, so that an error names the flag and not the file.
-    """
-    flags = {key: value for key, value in given.items() if value is not None}
-    of_flags = Instance(exchange=exchange, symbol=symbol, **flags)
-    check_instance(of_flags, where="command line")
-    instances = read_instances(config_folder(config))
-    stream = (exchange, symbol)
-    found = next((one for one in instances if (one.exchange, one.symbol) == stream), None)
-    if found is not None:
-        msgspec.structs.replace(of_flags, table=of_flags.table or found.table).checked()
-    instance = msgspec.structs.replace(found or of_flags, **flags).checked()
-    check_sole_writer(instance, instances)
-    return instance
 
 
 def _record(recorder: Recorder, log_format: str) -> None:

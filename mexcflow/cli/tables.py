@@ -16,9 +16,13 @@ from rich.text import Text
 
 from mexcflow.cli.statistics import statistics_fields, statistics_title
 from mexcflow.metrics import Snapshot
+from mexcflow.ops.coverage import iso
+from mexcflow.ops.rebuild import Rebuilt
+from mexcflow.ops.rowdiff import Difference
 from mexcflow.ops.setup import SetupSummary
 from mexcflow.ops.verify import BUDGET_BYTES_A_DAY, Report, TableReport
 from mexcflow.store.repair import Finding
+from mexcflow.store.scan import TYPES
 
 _PIPE_COLUMNS = 10_000
 _DEAD_LETTER_COLUMNS = 160
@@ -82,6 +86,31 @@ def repair_table(console: Console, found: Sequence[Finding]) -> Table:
             f"{one.rows:,}",
             f"{one.cut_bytes:,}",
         )
+    return table
+
+
+def rebuilt_table(console: Console, report: Rebuilt) -> Table:
+    """Return how many rows of each kind the two tables have."""
+    table = _table(console, "rows")
+    table.add_column("table")
+    for heading in ("rows", *TYPES.values()):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, counts in (("old", report.old), ("new", report.new)):
+        cells = (counts.get(mt, 0) for mt in TYPES.values())
+        table.add_row(name, f"{sum(counts.values()):,}", *(f"{count:,}" for count in cells))
+    return table
+
+
+def difference_table(console: Console, differences: Sequence[Difference]) -> Table:
+    """Return the first rows that differ, the old one above the new one."""
+    table = _table(console, "first differences")
+    table.add_column("row", justify="right")
+    for heading in ("", "ts", "mt", "m"):
+        table.add_column(heading, no_wrap=heading in ("ts", "mt"))
+    for one in differences:
+        for name, row, style in (("old", one.old, "red"), ("new", one.new, "green")):
+            ts, mt, m = (iso(row[0]), row[1], row[2]) if row else ("-", "", "")
+            table.add_row(f"{one.row:,}", Text(name, style=style), ts, mt, printable(m, _DEAD_LETTER_COLUMNS))
     return table
 
 

@@ -47,7 +47,7 @@ def foreign(table: str, expected: int, found: int) -> ForeignRows:
             f"table {full} has {found:,} rows and should have {expected:,}, and the journal does not "
             f"reach back to where they are missing"
         )
-        hint = "Perhaps it was restored from a backup"
+        hint = "If it was restored from a backup, `mexcflow rebuild` has what was kept with --keep-raw"
     return ForeignRows(
         what, hint=f"{hint}. To go on with the table as it is, start once with --adopt; the journal keeps all"
     )

@@ -120,6 +120,11 @@ def check_table(store: Store, table: str) -> None:
     _refuse_mismatches(statements, _existing(store, statements))
 
 
+def table_sql(table: str) -> str:
+    """Return the statement that makes a string table, without its views."""
+    return next(one.sql for one in _statements([table]) if one.kind == "table" and one.of_symbol)
+
+
 def apply(store: Store, tables: Sequence[str]) -> SetupSummary:
     """Bring the databases to what `sql/` says for these string tables and return what was done.
 
