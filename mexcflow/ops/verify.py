@@ -179,7 +179,7 @@ def _events(scans: Sequence[TypeScan]) -> list[TypeScan]:
 
 def _take_journal(store: Store, stream: Instance, found: TableReport) -> None:
     """Say what was received and is not in the table yet."""
-    database = str(store.folder or stream.database or store.location)
+    database = str(store.folder or store.location)
     folder = journal_folder(stream.journal, database, stream.exchange, stream.symbol)
     found.waiting_frames = waiting_frames(folder)
     if found.waiting_frames:
