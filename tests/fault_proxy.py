@@ -34,12 +34,20 @@ class Fault:
     """A fault from its making until it is lifted: at the end of its `with`, or by `lift()`."""
 
     def __init__(
-        self, kind: str, *, inserts_only: bool, times: int | None = None, bytes_per_s: float = 0
+        self,
+        kind: str,
+        *,
+        inserts_only: bool,
+        times: int | None = None,
+        bytes_per_s: float = 0,
+        spares: int = 0,
     ) -> None:
         self.kind = kind
         self.inserts_only = inserts_only
         self.times = times
         self.bytes_per_s = bytes_per_s
+        self.spares = spares
+        """So many requests pass before the first that meets it."""
         self.met = 0
         self.lifted = threading.Event()
 
@@ -161,9 +169,9 @@ class FaultProxy:
         """The request was executed, and its answer does not come."""
         return self._place(Fault("stall", inserts_only=inserts_only, times=times))
 
-    def hold(self, *, inserts_only: bool = True, times: int | None = None) -> Fault:
-        """The request is taken, not forwarded, and no answer comes."""
-        return self._place(Fault("hold", inserts_only=inserts_only, times=times))
+    def hold(self, *, inserts_only: bool = True, times: int | None = None, spares: int = 0) -> Fault:
+        """The request is taken, not forwarded, and no answer comes; `spares` so many before."""
+        return self._place(Fault("hold", inserts_only=inserts_only, times=times, spares=spares))
 
     def answer_500(self, *, inserts_only: bool = True, times: int | None = None) -> Fault:
         """HTTP 500 without a code of ClickHouse; the request is not forwarded."""
@@ -192,6 +200,9 @@ class FaultProxy:
         with self._lock:
             for fault in self._faults:
                 if fault.concerns(is_insert):
+                    if fault.spares:
+                        fault.spares -= 1
+                        continue
                     fault.met += 1
                     return fault
         return None

@@ -2,7 +2,11 @@
 
 Only what clickhouse-connect sends. `requests` holds (query parameters, body) of every POST; `refuse_with`
 makes it answer everything with that ClickHouse error, `hangs_up` makes it close the connection in place of
-an answer, `moved_to` sends every request to another address, `password` asks for one.
+an answer, `moved_to` sends every request to another address, `password` asks for one of `user`.
+
+It is another version when `lacks` names settings that it does not know, or `fixes` such as may not be set:
+a request with one of them is refused. `keep_alive` is what its answers say about the connection, `peers`
+has the client's port of each request: another one is another connection. With `tls` it speaks https.
 
 Like a server it refuses a query id that is running (code 216), and it executes an INSERT to its end
 whether or not its client still waits: `with front.holding_inserts():` keeps them running until it ends.
@@ -12,6 +16,7 @@ import base64
 import contextlib
 import http.server
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -34,9 +39,15 @@ class Reply(NamedTuple):
 
 
 class HttpFront:
-    def __init__(self, store: Store, password: str = "") -> None:
+    def __init__(
+        self, store: Store, password: str = "", *, user: str = "default", tls: ssl.SSLContext | None = None
+    ) -> None:
         self.store = store
-        self.password = password
+        self.user, self.password = user, password
+        self.lacks: set[str] = set()
+        self.fixes: set[str] = set()
+        self.keep_alive = ""
+        self.peers: list[int] = []
         self.refuse_with: tuple[int, int, str] | None = None  # HTTP status, ClickHouse code, text
         self.break_results_with: tuple[str, bytes] | None = None  # tag, what stands at the end
         self.hangs_up = False
@@ -58,6 +69,8 @@ class HttpFront:
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.port = self.server.server_port
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
 
@@ -100,29 +113,38 @@ class HttpFront:
                 request.close_connection = True
                 return
             self.requests.append((parameters, body))
+            self.peers.append(request.client_address[1])
             if self.hangs_up:
                 request.close_connection = True
                 return
-            reply = self._refusal(request, known, query_id) or self._executed(parameters, body)
+            reply = self._refusal(request, parameters, known) or self._executed(parameters, body)
         finally:
             if not known:
                 self.running.discard(query_id)
+        if self.keep_alive:
+            reply.headers["Keep-Alive"] = self.keep_alive
         _reply(request, reply)
 
     def _refusal(
-        self, request: http.server.BaseHTTPRequestHandler, known: bool, query_id: str
+        self, request: http.server.BaseHTTPRequestHandler, parameters: dict[str, str], known: bool
     ) -> Reply | None:
         if self.moved_to:
             return Reply(301, 0, "", {"Location": self.moved_to + request.path})
         if self.refuse_with:
             return Reply(*self.refuse_with, {})
-        expected = "Basic " + base64.b64encode(f"default:{self.password}".encode()).decode()
+        expected = "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         if self.password and request.headers.get("Authorization") != expected:
             return Reply(403, 516, "Code: 516. DB::Exception: default: Authentication failed: "
                          "password is incorrect. (AUTHENTICATION_FAILED) (version 26.8.1.1)", {})  # fmt: skip
         if known:
-            return Reply(500, 216, f"Code: 216. DB::Exception: Query with id = {query_id} is already "
-                         "running. (QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING)", {})  # fmt: skip
+            return Reply(500, 216, f"Code: 216. DB::Exception: Query with id = {parameters['query_id']} is "
+                         "already running. (QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING)", {})  # fmt: skip
+        for name in self.lacks & parameters.keys():
+            return Reply(404, 115, f"Code: 115. DB::Exception: Setting {name} is neither a builtin setting "
+                         "nor started with the prefix 'SQL_'. (UNKNOWN_SETTING)", {})  # fmt: skip
+        for name in self.fixes & parameters.keys():
+            return Reply(500, 164, f"Code: 164. DB::Exception: Cannot modify '{name}' setting in readonly "
+                         "mode. (READONLY)", {})  # fmt: skip
         return None
 
     def _executed(self, parameters: dict[str, str], body: bytes) -> Reply:
@@ -150,6 +172,12 @@ class HttpFront:
             for name, value in parameters.items()
             if name.startswith("param_")
         }
+        if self.lacks or self.fixes:
+            sql = sql.replace(
+                "name, value, readonly FROM system.settings",
+                f"name, value, if(name IN {[*self.fixes, '']}, 1, readonly)::UInt8 AS readonly FROM "
+                f"system.settings WHERE name NOT IN {[*self.lacks, '']}",
+            )
         result = client.raw_query(sql, parameters=bound or None)
         tag, end = self.break_results_with or ("", b"")
         return result + end, {"X-ClickHouse-Exception-Tag": tag} if tag else {}

@@ -59,8 +59,6 @@ def test_a_folder_in_use_is_73_and_nothing_is_changed(data, tmp_path):
             done = mexcflow("repair", *arguments, cwd=tmp_path)
             assert done.returncode == 73
             assert f"PID {holder.pid}" in done.stderr
-        with pytest.raises(FolderInUse):
-            open_store(str(data))
         assert state(data) == before
     finally:
         holder.kill()
@@ -80,9 +78,7 @@ def test_of_many_who_open_a_torn_folder_at_once_one_repairs_it(data):
         said = [opener.stdout.readline() for opener in openers]
     finally:
         errors = [opener.communicate("\n")[1] for opener in openers]
-    for line, error in zip(said, errors, strict=True):
-        assert line == "open\n" or "FolderInUse" in error, error
-    assert said.count("open\n") <= 1
+    assert said == ["open\n"] * 4, errors
     assert len(list((data / "torn").iterdir())) == 1
     with open_store(str(data)) as store:
         assert rows_of(store) == flat(BATCHES[:9])

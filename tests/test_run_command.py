@@ -21,6 +21,7 @@ from mexcflow.pipeline.table import InsertSettings
 from mexcflow.simulator import Simulator
 from mexcflow.store import ensure_table, open_store
 from tests.conftest import MEXCFLOW, environment, mexcflow, wait_for
+from tests.test_store_open import HOLD_AS_A_STRANGER
 
 NOWHERE = ("--endpoint", "ws://127.0.0.1:1/edge")
 
@@ -105,12 +106,18 @@ def test_a_disk_with_too_little_room_is_74_before_anything_is_received(tmp_path)
     assert "--min-free" in line
 
 
-def test_a_folder_in_use_is_73_and_says_by_whom(tmp_path, start, exchange):
-    first = start("run", "--symbol", "BTC_USDT", "--endpoint", exchange.url)
-    wait_for(lambda: len(exchange.received) >= 3)
-    line = refused(tmp_path, "--symbol", "ETH_USDT", *NOWHERE, code=73)
-    assert f"PID {first.process.pid}" in line
-    assert first.process.poll() is None
+def test_a_folder_in_use_by_another_program_is_73_and_says_by_whom(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_AS_A_STRANGER, str(tmp_path / "data")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert holder.stdout.readline() == "open\n"
+        line = refused(tmp_path, "--symbol", "ETH_USDT", *NOWHERE, code=73)
+        assert f"PID {holder.pid}" in line
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
 def test_a_table_of_another_schema_is_refused_and_not_touched(tmp_path):

@@ -9,8 +9,8 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from mexcflow.errors import DiskFailed, MexcflowError, StatementRefused, StoreUnavailable
 from mexcflow.store import Store, ensure_table, insert_running, open_store, table_state
-from mexcflow.store.open import _open_server
 from mexcflow.store.patience import Patience, hurried
+from mexcflow.store.server import open_server
 from mexcflow.store.translate import translated
 from tests.conftest import wait_for
 from tests.fault_proxy import FaultProxy
@@ -172,7 +172,7 @@ def test_a_fault_meets_the_next_inserts_only(line):
 
 def test_an_insert_has_less_time_than_a_query(line):
     slow = "SELECT sleep(1.5)"
-    with _open_server(line.url, Patience(connect_s=5, insert_s=0.3, query_s=100)) as store:
+    with open_server(line.url, Patience(connect_s=5, insert_s=0.3, query_s=100)) as store:
         assert store.query(slow) == [(0,)]
         with pytest.raises(StoreUnavailable, match="timed out"), hurried():
             store.query(slow)
@@ -184,7 +184,7 @@ def test_an_insert_has_less_time_than_a_query(line):
 
 
 def test_the_time_of_one_thread_is_not_that_of_another(line):
-    with _open_server(line.url, Patience(connect_s=5, insert_s=0.1, query_s=100)) as store, hurried():
+    with open_server(line.url, Patience(connect_s=5, insert_s=0.1, query_s=100)) as store, hurried():
         thread, errors = in_a_thread(lambda: store.query("SELECT sleep(1)"))
         thread.join()
     assert errors == []

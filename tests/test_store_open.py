@@ -21,6 +21,15 @@ from mexcflow.store import ensure_table, open_store
 from mexcflow.store.folder import has_database
 from tests.http_front import HttpFront
 
+HOLD_AS_A_STRANGER = """
+import sys
+import chdb
+connection = chdb.connect(sys.argv[1])
+print("open", flush=True)
+sys.stdin.readline()
+"""
+"""Another program with the engine open: it lets nobody in."""
+
 HOLD_THE_FOLDER = """
 import sys
 from mexcflow.store import open_store
@@ -44,9 +53,9 @@ def test_a_folder_is_made_and_holds_its_rows_after_it_was_closed(tmp_path):
         ]
 
 
-def test_a_folder_of_another_process_is_refused_with_its_pid_and_free_after_its_death(tmp_path):
+def test_a_folder_of_another_program_is_refused_with_its_pid_and_free_after_its_death(tmp_path):
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD_THE_FOLDER, str(tmp_path)],
+        [sys.executable, "-c", HOLD_AS_A_STRANGER, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -5,9 +5,12 @@ import os
 import signal
 import sys
 
+from mexcflow.cli.title import hidden_in_message, set_title
+
 
 def main() -> None:
     """Run the command line; exit codes are those of `mexcflow.errors`."""
+    set_title(sys.argv)
     try:
         sys.exit(_run())
     except KeyboardInterrupt:
@@ -22,7 +25,8 @@ def _run() -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     import typer
 
-    from mexcflow.cli import rebuild, repair, run, setup, simulate, sql, verify  # noqa: F401 - each adds to `app`
+    # each adds its command to `app`
+    from mexcflow.cli import engine, rebuild, repair, run, setup, simulate, sql, verify  # noqa: F401
     from mexcflow.cli.app import app
     from mexcflow.errors import DiskFailed, MexcflowError
 
@@ -32,7 +36,7 @@ def _run() -> int:
     except MexcflowError as error:
         return _tell(str(error), error.exit_code)
     except typer.TyperException as error:  # an option or argument that is wrong
-        said = error.format_message().rstrip(".")
+        said = hidden_in_message(error.format_message()).rstrip(".")  # it may quote what was typed
         return _tell(f"{said}. See --help", error.exit_code) if said else error.exit_code
     except typer.Abort:
         return 130

@@ -28,6 +28,21 @@ Config = Annotated[
         show_default=False,
     ),
 ]
+HttpPort = Annotated[
+    int,
+    typer.Option(
+        "--http-port",
+        min=0,
+        max=65_535,
+        help="Where the engine of a data folder answers others; 0: any free port.",
+    ),
+]
+HttpHost = Annotated[
+    str,
+    typer.Option(
+        "--http-host", metavar="ADDRESS", help="The address it listens on; others can reach 0.0.0.0."
+    ),
+]
 LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")]
 LogFormat = Annotated[str, typer.Option("--log-format", help="text, or json: one object a line.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")]

@@ -15,6 +15,7 @@ from mexcflow.cli.tables import make_console, repair_table
 from mexcflow.config import config_folder
 from mexcflow.errors import Misuse
 from mexcflow.ops.instances import database_to_read
+from mexcflow.store.credentials import refuse_address
 from mexcflow.store.folder import repair_folder
 from mexcflow.store.repair import Finding
 
@@ -50,6 +51,7 @@ def repair_command(
         raise Misuse(
             "--database is a server's URL", hint="A server looks after its own files: give a data folder"
         )
+    refuse_address(location)
     found = interruptible(lambda: repair_folder(Path(location), dry_run=dry_run))
     torn = sum(1 for finding in found if finding.problem)
     if as_json:

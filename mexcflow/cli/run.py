@@ -16,12 +16,13 @@ import typer
 from mexcflow.cli.app import app
 from mexcflow.cli.instance import instance_of
 from mexcflow.cli.live import LiveView
-from mexcflow.cli.options import Config, Database, LogFormat, LogLevel, start_log
+from mexcflow.cli.options import Config, Database, HttpHost, HttpPort, LogFormat, LogLevel, start_log
 from mexcflow.cli.statistics import statistics_lines
 from mexcflow.config import DEFAULT_EXCHANGE, database_location
 from mexcflow.errors import Misuse
 from mexcflow.metrics import Snapshot
 from mexcflow.pipeline.record import Recorder, Settings
+from mexcflow.store.owner import Listen
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +141,8 @@ def run(
             rich_help_panel=_FLOW,
         ),
     ] = 500,
+    http_port: HttpPort = 0,
+    http_host: HttpHost = "127.0.0.1",
     database: Database = None,
     config: Config = None,
     log_level: LogLevel = "info",
@@ -175,6 +178,7 @@ def run(
         min_free_bytes=min_free * 1_000_000,
         batch_frames=batch_frames,
         adopt=adopt,
+        listen=Listen(http_host, http_port),
     )
     _record(Recorder(settings), log_format)
 

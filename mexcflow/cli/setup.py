@@ -11,6 +11,7 @@ from mexcflow.cli.options import AsJson, Config, Database, LogFormat, LogLevel, 
 from mexcflow.cli.tables import make_console, setup_table
 from mexcflow.config import Instance, config_folder, database_location
 from mexcflow.ops.instances import read_instances
+from mexcflow.store.credentials import shown_location
 from mexcflow.store.open import open_store
 from mexcflow.store.schema import SetupSummary
 
@@ -43,7 +44,9 @@ def setup_command(
     locations: dict[str, list[Instance]] = {} if instances else {database_location(database): []}
     for instance in instances:
         locations.setdefault(database_location(database, instance), []).append(instance)
-    done = interruptible(lambda: {where: _setup(where, of_it) for where, of_it in locations.items()})
+    done = interruptible(
+        lambda: {shown_location(where): _setup(where, of_it) for where, of_it in locations.items()}
+    )
     if as_json:
         typer.echo(orjson.dumps({where: dataclasses.asdict(summary) for where, summary in done.items()}))
         return

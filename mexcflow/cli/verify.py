@@ -16,6 +16,7 @@ from mexcflow.clock import SYSTEM_CLOCK
 from mexcflow.config import Instance, config_folder
 from mexcflow.ops.instances import database_to_read, read_instances
 from mexcflow.ops.verify import Report, missing, verify
+from mexcflow.store.credentials import refuse_address
 from mexcflow.store.folder import has_database
 from mexcflow.store.open import open_store
 
@@ -68,6 +69,7 @@ def _report(
     location: str, instances: list[Instance], tables: list[str], progress: Callable[[str], None]
 ) -> Report:
     now_ms = SYSTEM_CLOCK.time_ns() // 1_000_000
+    refuse_address(location)
     if not has_database(location):
         return missing(location, f"{location} holds no database", now_ms=now_ms)
     with open_store(location, create=False) as store:

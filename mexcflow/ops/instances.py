@@ -4,7 +4,9 @@ from pathlib import Path
 
 from mexcflow.config import Instance, database_location, load_instances
 from mexcflow.errors import Misuse
+from mexcflow.ops.exposure import warn_of_exposed
 from mexcflow.pipeline.record import check_instance
+from mexcflow.store.credentials import shown_location
 from mexcflow.store.folder import has_database
 
 
@@ -22,6 +24,7 @@ def read_instances(config: Path) -> list[Instance]:
                 hint="Keep one of them",
             )
         check_sole_writer(instance, instances)
+    warn_of_exposed(instances)
     return instances
 
 
@@ -43,7 +46,6 @@ def database_to_read(given: str | None, config: Path) -> str:
     named = {database_location(None, instance): None for instance in load_instances(config)}
     there = [location for location in named if has_database(location)]
     if len(there) > 1:
-        raise Misuse(
-            f"the instance files name several databases: {', '.join(there)}", hint="Give one with --database"
-        )
+        names = ", ".join(map(shown_location, there))
+        raise Misuse(f"the instance files name several databases: {names}", hint="Give one with --database")
     return there[0] if there else next(iter(named), database_location(None))

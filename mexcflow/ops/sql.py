@@ -1,7 +1,6 @@
 """Ad-hoc SQL: what kind of statement it is, and how its result is asked for.
 
-The statement is ClickHouse's to understand; here it is only cut into words, so that a comment, a quoted
-text or a trailing semicolon is not taken for something else.
+The statement is ClickHouse's to understand; here it is only cut into words (`store/words.py`).
 """
 
 import itertools
@@ -9,6 +8,7 @@ import re
 from typing import NamedTuple
 
 from mexcflow.errors import Misuse
+from mexcflow.store.words import own_format, spelled, tokens
 
 BINARY_FORMATS = re.compile(
     r"(?:Native|RowBinary\w*|Parquet|Arrow\w*|ORC|Avro|Protobuf\w*|MsgPack|CapnProto|BSONEachRow|Npy|Buffers"
@@ -17,17 +17,6 @@ BINARY_FORMATS = re.compile(
 )
 _READS = {"SELECT", "WITH", "FROM"}
 _ANSWERS = _READS | {"SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "KILL", "BACKUP", "RESTORE"}
-
-_WORDS = re.compile(
-    r"""
-    (?P<blank>\s+|--[^\n]*|\#[!\s][^\n]*|/\*.*?\*/)
-    | (?P<quoted>'(?:\\.|''|[^'\\])*' | "(?:\\.|""|[^"\\])*" | `(?:\\.|``|[^`\\])*` | \$(\w*)\$.*?\$\3\$)
-    | (?P<word>[A-Za-z_]\w*)
-    | (?P<end>;)
-    | (?P<other>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 
 
 class Statement(NamedTuple):
@@ -50,30 +39,24 @@ class Statement(NamedTuple):
 
 def parse_statement(text: str) -> Statement:
     """Return what `text` asks for; raises `Misuse` when it is no statement or more than one."""
-    tokens = [match for match in _WORDS.finditer(text) if match.lastgroup != "blank"]
-    while tokens and tokens[-1].lastgroup == "end":
-        tokens.pop()
-    if not tokens:
+    found = list(tokens(text))
+    while found and found[-1].lastgroup == "end":
+        found.pop()
+    if not found:
         raise Misuse("the statement is empty", hint='mexcflow sql "SELECT count() FROM btc_deals"')
-    if any(token.lastgroup == "end" for token in tokens):
+    if any(token.lastgroup == "end" for token in found):
         raise Misuse("more than one statement", hint="Run them one after the other")
-    words = [token.group().upper() if token.lastgroup == "word" else token.group() for token in tokens]
+    words = [spelled(token) for token in found]
     _refuse_data(words)
     first = next((word for word in words if word != "("), "")
     inserts = first == "INSERT" or (first == "WITH" and "INSERT" in words)
-    format_at = next((at for at in range(len(words) - 2, 0, -1) if words[at] == "FORMAT"), None)
-    named = format_at is not None and _ends_statement(words[format_at + 2 :])
+    format_at = own_format(words)
     return Statement(
-        text=text[tokens[0].start() : tokens[-1].end()],
+        text=text[found[0].start() : found[-1].end()],
         answers=first in _ANSWERS and not inserts,
         reads=first in _READS and not inserts,
-        own_format=tokens[format_at + 1].group() if format_at is not None and named else "",
+        own_format=found[format_at + 1].group() if format_at is not None else "",
     )
-
-
-def _ends_statement(rest: list[str]) -> bool:
-    """Say whether a FORMAT clause followed by these words is the statement's own, not a subquery's."""
-    return not rest or rest[0] == "SETTINGS"
 
 
 def _refuse_data(words: list[str]) -> None:

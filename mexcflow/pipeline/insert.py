@@ -83,7 +83,7 @@ class Inserter:
             self._due = self._clock.monotonic() + self._settings.flush_interval_s
             self._flush()
         self._write_down(force=True)
-        self._table.sync(force=True)
+        self._sync(force=True)
 
     def _wait_until_due(self) -> None:
         if self._settings.flush_interval_s:
@@ -149,7 +149,10 @@ class Inserter:
         self._acknowledge(taken)
         self._recovered(taken, tally)
         self._metrics.count(tally)
-        self._table.sync()
+        self._sync()
+
+    def _sync(self, *, force: bool = False) -> None:
+        self._retrying(f"sync {self._settings.table}")(self._table.sync, force=force)
 
     def _write(self, taken: Taken, batch: Batch) -> float | None:
         self.check_disk()

@@ -28,8 +28,12 @@ from mexcflow.pipeline.insert import Inserter
 from mexcflow.pipeline.receive import Receiver
 from mexcflow.pipeline.table import InsertSettings
 from mexcflow.store import Store, check_table, open_store
+from mexcflow.store.owner import ANYWHERE, Listen
 
 logger = logging.getLogger(__name__)
+
+_TRIES = 3
+"""A folder whose owner goes while we look at it has another one at once, perhaps us."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Settings:
     min_free_bytes: int = InsertSettings.min_free_bytes
     batch_frames: int = InsertSettings.batch_frames
     adopt: bool = False
+    listen: Listen = ANYWHERE
+    """Where others get in, should this be the process that owns the data folder."""
 
     @property
     def url(self) -> str:
@@ -53,6 +59,11 @@ class Settings:
         """The journal's folder of this stream."""
         instance = self.instance
         return journal_folder(instance.journal, self.database, instance.exchange, instance.symbol)
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether the database is a data folder, and no server."""
+        return "://" not in self.database
 
     @property
     def fsync_s(self) -> float:
@@ -74,15 +85,27 @@ def refuse_second(settings: Settings) -> None:
         raise in_use(settings.folder, who)
 
 
+def connect(settings: Settings) -> Store:
+    """Open the database, whoever has it open besides."""
+    return open_store(settings.database, listen=settings.listen)
+
+
 def open_database(settings: Settings) -> Store | None:
     """Open the database; None when it is away and the stream was recorded before: the journal holds out."""
-    try:
-        store = open_store(settings.database)
-    except StoreUnavailable as error:
-        if not has_history(settings.folder):
-            raise
-        logger.warning("%s; recording into the journal until it is back", error.what)
-        return None
+    for is_last in (*[False] * _TRIES, True):
+        try:
+            return _open_and_look(settings)
+        except StoreUnavailable as error:
+            if has_history(settings.folder):
+                logger.warning("%s; recording into the journal until it is back", error.what)
+                return None
+            if is_last or not settings.in_folder:
+                raise
+    return None
+
+
+def _open_and_look(settings: Settings) -> Store:
+    store = connect(settings)
     with contextlib.ExitStack() as stack:
         stack.callback(store.close)
         check_table(store, settings.instance.table)

@@ -21,6 +21,7 @@ from mexcflow.pipeline.connect import check_endpoint, check_proxy, redacted
 from mexcflow.pipeline.insert import Inserter
 from mexcflow.pipeline.parts import (
     Settings,
+    connect,
     make_inserter,
     make_receiver,
     open_database,
@@ -28,7 +29,7 @@ from mexcflow.pipeline.parts import (
     refuse_second,
 )
 from mexcflow.pipeline.receive import STOPPED, Receiver
-from mexcflow.store import Store, open_store
+from mexcflow.store import Store
 
 __all__ = ["Recorder", "Settings", "check_instance"]
 
@@ -37,7 +38,9 @@ logger = logging.getLogger(__name__)
 _WATCH_INTERVAL_S = 0.25
 _RECEIVER_GRACE_S = 1.0
 _PROGRESS_S = 2.0
-"""How long the insert thread may take for nothing at all before its attempts are given up."""
+"""How long the insert thread may take for nothing at all before its attempts are given up ..."""
+_FOLDER_PROGRESS_S = 10.0
+"""... and where the database is a folder: its owner may stop as well, and one of us starts the engine anew."""
 _LAST_TRY_S = 1.0
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter from another. The default of 5 ms would delay receive
@@ -100,17 +103,17 @@ class Recorder:
             self._journal = journal = open_journal(settings, clock=self._clock)
             closing.callback(self._close_journal, journal)
 
-            def connect() -> Store:
+            def database() -> Store:
                 if store is not None:
                     return store
-                opened = open_store(settings.database)
+                opened = connect(settings)
                 closing.callback(opened.close)
                 logger.info("the database is back: %s", opened.location)
                 return opened
 
             receiver = make_receiver(settings, self._exchange, journal, self.metrics, clock=self._clock)
             inserter = make_inserter(
-                settings, self._exchange, journal, connect, self.metrics, clock=self._clock
+                settings, self._exchange, journal, database, self.metrics, clock=self._clock
             )
             self._announce(store)
             self._watch(receiver, inserter, on_statistics, on_tick)
@@ -170,10 +173,11 @@ class Recorder:
         receiver.stop(self._failure.what if self._failure else STOPPED)
         receiving.join(_RECEIVER_GRACE_S)
         inserter.close()
+        progress_s = _FOLDER_PROGRESS_S if self._settings.in_folder else _PROGRESS_S
         journal, left = self._journal, -1
         while journal is not None and inserting.is_alive() and journal.backlog != left:
             left = journal.backlog
-            inserting.join(_PROGRESS_S)
+            inserting.join(progress_s)
         inserter.give_up()  # nothing moves: the database is away
         inserting.join(_LAST_TRY_S)
         self._threads_ended = not (receiving.is_alive() or inserting.is_alive())

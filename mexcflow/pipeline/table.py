@@ -26,7 +26,7 @@ from mexcflow.store.scan import holds_rows
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 10.0
-"""How often the embedded engine's table is looked at, a millisecond each time: it cannot restart without us.
+"""How often a data folder's table is looked at, a millisecond each time: its rows are on this machine.
 A server can, and may come back without its newest rows: its table is looked at before each batch, or a batch
 would go behind a hole."""
 
@@ -70,7 +70,7 @@ class Table:
 
     @property
     def folder(self) -> Path | None:
-        """Where an embedded database is; None for a server."""
+        """Where the data folder is; None for a server."""
         return self._store.folder
 
     def checkpoint(self) -> dict[str, Any]:
@@ -117,8 +117,8 @@ class Table:
         self._store.insert_rows(self._name, rows, query_id=batch.name)
         elapsed_ms = (self._clock.monotonic() - started) * 1000
         self._known.set(self._name, TableState(batch.uuid, batch.rows_before + batch.rows))
+        self._check_growth()  # it may have to ask the folder's owner, who may be gone: then the fence decides
         self.in_doubt = None
-        self._check_growth()
         return elapsed_ms
 
     def _landed(self, batch: BatchRecord, rows: Sequence[Row]) -> bool:
@@ -167,7 +167,8 @@ class Table:
         """Return the table's state; raises when it is not as we left it."""
         now_s = self._clock.monotonic()
         known = self._known.get(self._name)
-        recently = self._looked and self._store.embedded and now_s - self._last_look < _LOOK_EVERY_S
+        is_safe = self._looked and not self._store.may_lose_rows_unseen
+        recently = is_safe and now_s - self._last_look < _LOOK_EVERY_S
         if known is not None and recently:
             return known
         now = table_state(self._store, self._name)
@@ -225,8 +226,8 @@ class Table:
         now = self._clock.monotonic()
         never = math.isinf(self._settings.sync_interval_s)
         if self.ready and not never and (force or now - self._last_sync >= self._settings.sync_interval_s):
-            self._last_sync = now
             self._store.sync(self._name)
+            self._last_sync = now
 
     def _check_growth(self) -> None:
         """Raise when the table's files are not as long as the engine thinks: it said that all was well."""

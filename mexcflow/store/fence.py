@@ -12,9 +12,10 @@ long as it does, the count proves nothing: ask `insert_running` first.
 from collections.abc import Collection
 from typing import NamedTuple
 
-from mexcflow.errors import MexcflowError, StatementRefused, StoreUnavailable
+from mexcflow.errors import StatementRefused, StoreUnavailable
 from mexcflow.store.patience import hurried
 from mexcflow.store.store import DATABASE, Store, quoted
+from mexcflow.store.translate import code_of
 
 _STATE = (
     "SELECT count(), any(toString(uuid)), any(total_rows) FROM system.tables "
@@ -61,7 +62,8 @@ def insert_running(store: Store, query_ids: Collection[str]) -> bool:
 
     A server refuses a second statement with the id of one that runs: so we ask for `SELECT 1` with that
     id. `system.processes` would say the same, but only to a user who was granted to read it; this needs no
-    right at all. The embedded engine ends an INSERT before it returns, so there the answer is no.
+    right at all. The engine in this process ends an INSERT before it returns, and an
+    owner of the folder before this one took its statements with it: there the answer is no.
     """
     return not store.embedded and any(_is_running(store, query_id) for query_id in query_ids if query_id)
 
@@ -72,7 +74,7 @@ def _is_running(store: Store, query_id: str) -> bool:
             # if the user's profile replaces running queries, asking would kill the INSERT
             store.query("SELECT 1", settings={"query_id": query_id, "replace_running_query": 0})
     except StoreUnavailable as error:
-        if _code(error) == _SAME_ID_IS_RUNNING:
+        if code_of(error) == _SAME_ID_IS_RUNNING:
             return True
         raise
     return False
@@ -82,10 +84,5 @@ def _read_a_little(store: Store, table: str) -> None:
     try:
         store.query(f"SELECT 1 FROM {DATABASE}.{quoted(table)} LIMIT 1")  # noqa: S608
     except StatementRefused as error:
-        if _code(error) != _UNKNOWN_TABLE:  # dropped just now: the next look says so
+        if code_of(error) != _UNKNOWN_TABLE:  # dropped just now: the next look says so
             raise
-
-
-def _code(error: MexcflowError) -> int | None:
-    """Return ClickHouse's number of an error that came from there."""
-    return getattr(error.__cause__, "code", None)

@@ -1,10 +1,11 @@
-"""The data folder of the embedded engine: one process owns it, and says so in its file `status`.
+"""The embedded engine in its data folder: opening it, and every reason why it does not open.
 
 chDB answers every trouble with the same "Error initializing EmbeddedServer: .", so the reasons are looked
-for before and after: the lock (flock on `status`, which names the PID; the kernel drops it when the owner
+for before and after: the lock (flock on `status`, which names the PID; the kernel drops it when the process
 dies, however it dies), a folder that cannot be written, a sizes.json that was torn by a power cut.
 
 Before the engine starts, string tables that were torn are cut back to what is whole: see `repair.py`.
+Which process may start it, and how the others get in, is for `owner.py` and `attach.py`.
 """
 
 import contextlib
@@ -13,8 +14,6 @@ import logging
 import os
 import re
 import tempfile
-import threading
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,16 +22,12 @@ import orjson
 
 from mexcflow.errors import DiskFailed, FolderInUse, Misuse, Permanent
 from mexcflow.store.repair import Finding, inspect, repair
-from mexcflow.store.store import DATABASE, Store
+from mexcflow.store.store import DATABASE
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 logger = logging.getLogger(__name__)
-
-_ours: Counter[Path] = Counter()
-"""How many stores of this very process are open on each folder: their lock is no obstacle."""
-_ours_lock = threading.Lock()
 
 
 def has_database(location: str) -> bool:
@@ -41,16 +36,14 @@ def has_database(location: str) -> bool:
     return not location.strip() or "://" in location or folder.is_file() or _was_used(folder)
 
 
-def open_folder(folder: Path, *, create: bool) -> Store:
-    """Open (and with `create` make) a data folder; see `open_store` for the errors."""
-    folder = _checked_folder(folder, create=create)
-    _refuse_if_locked(folder)
-    if not _is_ours(folder):
-        _repair(folder)
-    client = _connect(folder)
-    with _ours_lock:
-        _ours[folder] += 1
-    return Store(client, str(folder), folder, on_close=lambda: _released(folder))
+def start_engine(folder: Path) -> "Client":
+    """Start the engine in a folder that nobody else has open, after what is torn there was repaired.
+
+    Raises `FolderInUse` when somebody has, `DiskFailed`, `Misuse` without chDB, `Permanent`.
+    """
+    refuse_if_used(folder)
+    _repair(folder)
+    return another_handle(folder)
 
 
 def repair_folder(folder: Path, *, dry_run: bool) -> list[Finding]:
@@ -64,7 +57,7 @@ def repair_folder(folder: Path, *, dry_run: bool) -> list[Finding]:
     if dry_run:
         owner = _owner(folder)
         if owner is not None:
-            raise _in_use(folder, owner)
+            raise in_use(folder, owner)
         return inspect(folder, every=True)
     with _locked(folder):
         return repair(folder, inspect(folder, every=True))
@@ -133,18 +126,13 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(status, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _in_use(folder, _owner(folder) or "") from None
+            raise in_use(folder, _owner(folder) or "") from None
         yield
     finally:
         os.close(status)
 
 
-def _released(folder: Path) -> None:
-    with _ours_lock:
-        _ours[folder] -= 1
-
-
-def _checked_folder(given: Path, *, create: bool) -> Path:
+def checked_folder(given: Path, *, create: bool) -> Path:
     """Return the folder's real path after making sure that it is there and can be written."""
     if given.exists() and not given.is_dir():
         raise Misuse(f"{given}: this is a file", hint="--database takes a folder or http://...")
@@ -167,24 +155,18 @@ def _was_used(folder: Path) -> bool:
     return (folder / "store").is_dir()
 
 
-def _is_ours(folder: Path) -> bool:
-    with _ours_lock:
-        return _ours[folder] > 0
-
-
-def _refuse_if_locked(folder: Path) -> None:
-    if _is_ours(folder):
-        return
+def refuse_if_used(folder: Path) -> None:
+    """Raise `FolderInUse` when a process has the engine of this folder open, be it this one."""
     owner = _owner(folder)
     if owner is not None:
-        raise _in_use(folder, owner)
+        raise in_use(folder, owner)
 
 
-def _in_use(folder: Path, owner: str) -> FolderInUse:
+def in_use(folder: Path, owner: str) -> FolderInUse:
+    """Return the error that says who has the folder: `owner` is " (PID 123)", or ''."""
     return FolderInUse(
         f"{folder}: another process uses this data folder{owner}",
-        hint="One process owns a folder: stop that one first, give another --database, or run a "
-        "ClickHouse server and give its URL",
+        hint="Stop it first, or give another --database",
     )
 
 
@@ -205,7 +187,8 @@ def _owner(folder: Path) -> str | None:
         os.close(status)  # gives the lock back
 
 
-def _connect(folder: Path) -> "Client":
+def another_handle(folder: Path) -> "Client":
+    """Return a client of the engine, which this process has open, or starts with it."""
     import clickhouse_connect
     from clickhouse_connect.driver.exceptions import Error
 
@@ -222,7 +205,7 @@ def _connect(folder: Path) -> "Client":
             hint="pip install 'mexcflow[embedded]', or give a server's URL with --database",
         ) from error
     except (Error, RuntimeError) as error:
-        _refuse_if_locked(folder)  # somebody may have come between the probe and us
+        refuse_if_used(folder)  # somebody may have come between the probe and us
         raise _unopenable(folder, error) from error
 
 

@@ -65,6 +65,7 @@ class PatientPool:
 
         answer_s = self._patience.insert_s if _hurried.get() else self._patience.query_s
         how["timeout"] = Timeout(connect=self._patience.connect_s, read=answer_s)
+        how["retries"] = False  # also while the client is made, when clickhouse-connect would ask for one
         response: BaseHTTPResponse = self._pool.request(method, url, **how)
         return response
 

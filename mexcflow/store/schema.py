@@ -153,22 +153,24 @@ def apply(store: Store, tables: Sequence[str]) -> SetupSummary:
 
 def existing_tables(store: Store, database: str = DATABASE) -> dict[str, Existing]:
     """Return every table and view of a database by its name."""
-    columns: dict[str, list[tuple[str, str]]] = {}
     of_database = {"database": database}
+    # the tables first: one that another process makes meanwhile then has its columns, or is not there yet
+    found = store.query(
+        "SELECT name, engine, as_select, engine_full FROM system.tables WHERE database = {database:String} "
+        "ORDER BY name",
+        of_database,
+    )
+    columns: dict[str, list[tuple[str, str]]] = {}
     for table, name, kind in store.query(
         "SELECT table, name, type FROM system.columns WHERE database = {database:String} "
         "ORDER BY table, position",
         of_database,
     ):
         columns.setdefault(table, []).append((name, kind))
-    found = store.query(
-        "SELECT name, engine, as_select, engine_full FROM system.tables WHERE database = {database:String} "
-        "ORDER BY name",
-        of_database,
-    )
     return {
-        name: Existing(engine, tuple(columns.get(name, ())), select, _form(engine, full))
+        name: Existing(engine, tuple(columns[name]), select, _form(engine, full))
         for name, engine, select, full in found
+        if name in columns  # else it was dropped meanwhile
     }
 
 

@@ -1,6 +1,7 @@
 """How many bytes things take: a string table's files, and the whole data folder as `du` says it."""
 
 import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +9,10 @@ import orjson
 
 from mexcflow.errors import DiskFailed
 from mexcflow.store.store import DATABASE, Store
+
+_SAME_LOOKS = 5
+_LOOK_AGAIN_S = 0.1
+"""An INSERT writes its files within milliseconds: what is wrong for half a second stays wrong."""
 
 
 class TableFiles(NamedTuple):
@@ -19,7 +24,7 @@ class TableFiles(NamedTuple):
 
 def table_files(store: Store, table: str) -> TableFiles:
     """Return the sizes of a table's files; a table without rows has none, and 0 bytes."""
-    if not store.embedded:
+    if store.folder is None:
         sql = (
             "SELECT ifNull(total_bytes, 0) FROM system.tables WHERE database = {database:String} "
             "AND name = {name:String}"
@@ -31,20 +36,34 @@ def table_files(store: Store, table: str) -> TableFiles:
 
 
 def torn_files(store: Store, table: str) -> list[str]:
-    """Return a sentence for each file of a table whose size is not what its sizes.json says (embedded).
+    """Return a sentence for each file of a table whose size is not what its sizes.json says (data folder).
 
     sizes.json is the table's commit record. A file that is shorter lost rows in a power cut; the next
-    insert into such a table makes it unreadable for good.
+    insert into such a table makes it unreadable for good. While another process inserts, the two differ for
+    a moment: only what stays as it is counts.
     """
-    if not store.embedded:
+    if store.folder is None:
         return []
     folder = store.table_folder(table)
-    wrong = []
-    for name, said in committed_sizes(folder / "sizes.json").items():
-        is_bytes = _file_bytes(folder / name)
-        if is_bytes != said:
-            wrong.append(f"{folder / name} has {is_bytes} bytes, its sizes.json says {said}")
+    wrong = _wrong_sizes(folder)
+    looks = 0
+    while wrong and looks < _SAME_LOOKS:
+        time.sleep(_LOOK_AGAIN_S)
+        before, wrong = wrong, _wrong_sizes(folder)
+        looks = looks + 1 if wrong == before else 0
     return wrong
+
+
+def _wrong_sizes(folder: Path) -> list[str]:
+    found = {
+        name: (said, _file_bytes(folder / name))
+        for name, said in committed_sizes(folder / "sizes.json").items()
+    }
+    return [
+        f"{folder / name} has {is_bytes} bytes, its sizes.json says {said}"
+        for name, (said, is_bytes) in found.items()
+        if is_bytes != said
+    ]
 
 
 def folder_bytes(store: Store) -> int:

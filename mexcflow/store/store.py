@@ -1,5 +1,9 @@
 """One way to ClickHouse: the embedded engine and a server behind the same few methods.
 
+A data folder has its engine in this process or in another one, which answers over HTTP (`attach.py`). When
+that one is gone, a call fails with `StoreUnavailable` like one to a server, and the next call begins with
+getting at the folder again. What became of the statement is then for the caller to find out: `fence.py`.
+
 Times go in and come out as Unix ms; the session's time zone is UTC, whatever the machine's or the
 server's is. Any thread may call a `Store`; calls on the embedded engine wait for one another.
 Every error is one of `mexcflow.errors`: see `translate.py`.
@@ -7,18 +11,21 @@ Every error is one of `mexcflow.errors`: see `translate.py`.
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mexcflow.errors import DiskFailed, StatementRefused
+from mexcflow.errors import DiskFailed, StatementRefused, StoreUnavailable
 from mexcflow.model import Row
 from mexcflow.store.patience import hurried
-from mexcflow.store.translate import one_line, translated
+from mexcflow.store.translate import code_of, one_line, translated
 from mexcflow.store.tsv import encode_rows
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+    from mexcflow.store.owner import Address
 
 DATABASE = "mexc_data"
 """Where the string tables and their views are."""
@@ -46,26 +53,65 @@ def quoted(name: str) -> str:
     return f"`{escaped}`"
 
 
+class Attached(NamedTuple):
+    """A client, and how to let go of it. `embedded`: its engine runs here; `address`: its door for others."""
+
+    client: "Client"
+    embedded: bool
+    release: Callable[[], None]
+    address: "Address | None" = None
+
+
 class Store:
     """An open database. `location` never holds a password; `folder` is None for a server.
 
-    Made by `open_store`; `on_close` is what it wants called when the store is closed.
+    Made by `open_store`. `again` gets at the folder anew when its owner is gone.
     """
 
     def __init__(
         self,
-        client: "Client",
+        attached: Attached,
         location: str,
         folder: Path | None,
-        on_close: Callable[[], None] = lambda: None,
+        again: Callable[[], Attached] | None = None,
     ) -> None:
         self.location = location
         self.folder = folder
-        self.embedded = folder is not None
-        self._client = client
-        self._on_close = on_close
+        self._attached = attached
+        self._again = again
+        self._owner_is_gone = False
+        self._attaching = threading.Lock()
+        self._database = ""
         self._closed = False
         self._table_folders: dict[str, Path] = {}
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the engine runs in this process."""
+        return self._attached.embedded
+
+    @property
+    def address(self) -> "Address | None":
+        """Where this process lets others in, if it owns a folder."""
+        return self._attached.address
+
+    @property
+    def may_lose_rows_unseen(self) -> bool:
+        """Whether the database can restart, after a power cut of its machine, without our noticing."""
+        return self.folder is None
+
+    @property
+    def _client(self) -> "Client":
+        with self._attaching:
+            if self._owner_is_gone and self._again is not None and not self._closed:
+                attached = self._again()
+                with self._translated():
+                    self._attached.release()
+                self._attached = attached
+                self._owner_is_gone = False
+                if self._database:
+                    attached.client.database = self._database
+            return self._attached.client
 
     def query(
         self, sql: str, parameters: dict[str, Any] | None = None, settings: dict[str, Any] | None = None
@@ -122,7 +168,7 @@ class Store:
         self, table: str, full: str, columns: Sequence[str] | None, block: bytes, settings: dict[str, Any]
     ) -> None:
         # servers of 26.3 and later collect inserts unless told not to, and answer before they are stored
-        own = {} if self.embedded else {"async_insert": 0}
+        own = {"async_insert": 0} if self.folder is None else {}
         with self._translated(f"insert into {table}"), hurried():
             self._client.raw_insert(
                 full,
@@ -135,11 +181,11 @@ class Store:
             )
 
     def sync(self, table: str) -> None:
-        """Force the table's files down to the disk (embedded; a server looks after its own).
+        """Force the table's files to the disk, whichever process wrote them; a server looks after its own.
 
         Without it a power cut can leave sizes.json ahead of the data, and the table unreadable.
         """
-        if not self.embedded:
+        if self.folder is None:
             return
         try:
             _fsync_files(self.table_folder(table))
@@ -151,7 +197,7 @@ class Store:
             raise DiskFailed(f"{self.location}: fsync of table {table}: {error.strerror}") from error
 
     def table_folder(self, table: str) -> Path:
-        """Return the folder of a string table's files (embedded only)."""
+        """Return the folder of a string table's files; not for a server."""
         if table not in self._table_folders:
             found = self.query(
                 "SELECT data_paths FROM system.tables "
@@ -176,21 +222,25 @@ class Store:
     def prefer_database(self, name: str) -> None:
         """Make `name` the database of unqualified table names, if there is one of that name."""
         if self.query("SELECT 1 FROM system.databases WHERE name = {name:String}", {"name": name}):
-            self._client.database = name
+            self._client.database = self._database = name
 
     def close(self) -> None:
         """Close the connection; the folder is free for another process then. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
-        try:
-            with self._translated("close"):
-                self._client.close()
-        finally:
-            self._on_close()
+        with self._translated("close"):
+            self._attached.release()
 
-    def _translated(self, doing: str = "") -> contextlib.AbstractContextManager[None]:
-        return translated(doing, server=not self.embedded)
+    @contextlib.contextmanager
+    def _translated(self, doing: str = "") -> Iterator[None]:
+        try:
+            with translated(doing, server=self.folder is None, remote=not self.embedded):
+                yield
+        except StoreUnavailable as error:
+            if code_of(error) is None and not self.embedded:  # it was not the engine that said so
+                self._owner_is_gone = True
+            raise
 
     def __enter__(self) -> "Store":
         return self

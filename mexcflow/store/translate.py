@@ -12,6 +12,7 @@ transient too, while the embedded engine's disk is ours, and the journal's: ther
 
 import contextlib
 import re
+import ssl
 from collections.abc import Iterator
 
 from mexcflow.errors import DiskFailed, MexcflowError, StatementRefused, StoreUnavailable
@@ -34,11 +35,17 @@ _TRANSIENT_ON_A_SERVER = frozenset({
     410, 425,  # something it needs does not answer; a system call failed
     1000, 1001, 1002,  # exceptions of its libraries: mostly network, memory, disk
 })  # fmt: skip
+_TRANSIENT_OF_ANOTHER_PROCESS = frozenset({3, 23, 97, 1000, 1002})
+"""The same where the data folder is ours and its engine runs in another process."""
 _DISK_CODES = frozenset({24, 75, 76, 77, 88, 107, 172, 204, 214, 243, 294, 586})
 """No space left, and everything else that happens only while files are written."""
 _FILESYSTEM_ERROR = 1001
 """An exception of the C++ library: in the embedded engine a file that cannot be renamed or made."""
 _PASSWORD_CODES = frozenset({192, 193, 194, 516})
+_CERTIFICATE_HINT = (
+    "If you or your own CA signed it, name that file in MEXCFLOW_CA_FILE; the URL's host has to be the "
+    "certificate's"
+)
 _STATUS = re.compile(r"HTTP status (\d{3})")
 _REFUSING_STATUSES = frozenset({
     301, 302, 303, 307, 308,  # it wants https, or another address
@@ -50,24 +57,30 @@ _REPEATED_HEAD = re.compile(r"(?:Code: \d+\. DB::Exception: )+(?=Code: \d+\. DB:
 _MESSAGE_CHARS = 700
 
 
+def code_of(error: MexcflowError) -> int | None:
+    """Return ClickHouse's number of an error that came from there, None for any other."""
+    code = getattr(error.__cause__, "code", None)
+    return None if code is None else int(code)
+
+
 @contextlib.contextmanager
-def translated(doing: str, *, server: bool = False) -> Iterator[None]:
+def translated(doing: str, *, server: bool = False, remote: bool = False) -> Iterator[None]:
     """Raise what goes wrong inside as an error of ours that begins with `doing` ("insert into btc").
 
-    `server` says that the database is a server and not the embedded engine.
+    `server`: the database is a server, whose disk is not ours. `remote`: it is in another process.
     """
     try:
         yield
     except MexcflowError:
         raise
     except Exception as error:
-        ours = _sorted(error, doing, server)
+        ours = _sorted(error, doing, server=server, remote=remote or server)
         if ours is None:
             raise
         raise ours from error
 
 
-def _sorted(error: Exception, doing: str, server: bool) -> MexcflowError | None:
+def _sorted(error: Exception, doing: str, *, server: bool, remote: bool) -> MexcflowError | None:
     """Return our error for one of clickhouse-connect, urllib3 or the network, None for any other."""
     from clickhouse_connect.driver.exceptions import Error, OperationalError, ProgrammingError
     from urllib3.exceptions import HTTPError
@@ -75,6 +88,8 @@ def _sorted(error: Exception, doing: str, server: bool) -> MexcflowError | None:
     said = f"{doing}: " if doing else ""
     code = getattr(error, "code", None) if isinstance(error, Error) else None
     if code is not None:
+        if remote and code in _TRANSIENT_OF_ANOTHER_PROCESS:
+            return StoreUnavailable(f"{said}{one_line(str(error))}")
         return _by_code(int(code), f"{said}{one_line(str(error))}", server)
     if isinstance(error, ProgrammingError):
         return StatementRefused(f"{said}{one_line(str(error))}")
@@ -82,7 +97,7 @@ def _sorted(error: Exception, doing: str, server: bool) -> MexcflowError | None:
         # an answer without ClickHouse's code comes from something in between, e.g. a proxy's 502
         return _by_status(int(status[1]), f"{said}{one_line(str(error))}")
     if isinstance(error, (OperationalError, HTTPError, ConnectionError, TimeoutError)):
-        return StoreUnavailable(f"{said}{_reason(error)}", hint="Is the server up?")
+        return _away(_innermost(error), said)
     if isinstance(error, Error):
         return StoreUnavailable(f"{said}{one_line(str(error))}", hint="Is it ClickHouse's HTTP port?")
     return None
@@ -96,7 +111,7 @@ def _by_code(code: int, text: str, server: bool) -> MexcflowError:
     if code in _DISK_CODES or code == _FILESYSTEM_ERROR:  # on a server that one is transient, see above
         return DiskFailed(text, hint="Is the disk full or read-only, or are a folder's rights wrong?")
     if code in _PASSWORD_CODES:
-        return StatementRefused(text, hint="Check the user and the password in --database")
+        return StatementRefused(text, hint="Check the user and the password: --database, MEXCFLOW_PASSWORD")
     return StatementRefused(text)
 
 
@@ -121,9 +136,21 @@ def one_line(message: str) -> str:
     return text[:_MESSAGE_CHARS] + " ..." + (name.group() if name else "")
 
 
-def _reason(error: Exception) -> str:
+def _away(cause: BaseException, said: str) -> StoreUnavailable:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        # transient: an expired certificate is renewed by somebody else, and what comes meanwhile can wait
+        return StoreUnavailable(
+            f"{said}the server's certificate is not accepted: {cause.verify_message}", hint=_CERTIFICATE_HINT
+        )
+    if isinstance(cause, ssl.SSLError):
+        hint = "Does this port speak TLS (https://, mostly 8443), and not plain HTTP (http://, mostly 8123)?"
+        return StoreUnavailable(f"{said}TLS: {cause.reason or cause}", hint=hint)
+    return StoreUnavailable(f"{said}{one_line(str(cause)) or type(cause).__name__}", hint="Is the server up?")
+
+
+def _innermost(error: Exception) -> BaseException:
     """Return the innermost cause: "Connection refused" says more than what was wrapped around it."""
     cause: BaseException = error
     while cause.__cause__ or cause.__context__:
         cause = cause.__cause__ or cause.__context__ or cause
-    return one_line(str(cause)) or type(cause).__name__
+    return cause

@@ -12,32 +12,35 @@ from mexcflow.pipeline.decode import read_frame
 T_MS = 1_790_000_000_000
 """Event time of frame 0; that of frame n is n ms later, in each of its rows."""
 
+SYMBOL = "BTC_USDT"
+"""Of which the frames are, unless told otherwise."""
+
 _DEAL = b'{"p":%d.%d,"v":%d,"T":%d,"O":3,"M":1,"t":%d}'
-_DEALS = b'{"symbol":"BTC_USDT","data":[%b],"channel":"push.deal","ts":%d}'
+_DEALS = b'{"symbol":"%b","data":[%b],"channel":"push.deal","ts":%d}'
 _DEPTH = (
-    b'{"symbol":"BTC_USDT","data":{"asks":[[%d.5,7,1],[%d,40,2]],"bids":[[%d,3,1]],"version":%d},'
+    b'{"symbol":"%b","data":{"asks":[[%d.5,7,1],[%d,40,2]],"bids":[[%d,3,1]],"version":%d},'
     b'"channel":"push.depth.full","ts":%d}'
 )
 _TICKER = (
-    b'{"symbol":"BTC_USDT","data":{"lastPrice":%d,"fairPrice":%d.1,"indexPrice":%d.3,"holdVol":%d,'
+    b'{"symbol":"%b","data":{"lastPrice":%d,"fairPrice":%d.1,"indexPrice":%d.3,"holdVol":%d,'
     b'"fundingRate":0.0001},"channel":"push.ticker","ts":%d}'
 )
 
 
-def numbered(number: int) -> bytes:
+def numbered(number: int, symbol: str = SYMBOL) -> bytes:
     """Return frame n: deals, one to three of them, now and then a depth or a ticker."""
-    ms = T_MS + number
+    ms, of = T_MS + number, symbol.encode()
     if number % 37 == 0:
-        return _TICKER % (number, number, number, number, ms)
+        return _TICKER % (of, number, number, number, number, ms)
     if number % 10 == 0:
-        return _DEPTH % (number, number + 1, number, number, ms)
+        return _DEPTH % (of, number, number + 1, number, number, ms)
     deals = [_DEAL % (number, at + 1, number % 97 + 1, 1 + number % 2, ms) for at in range(1 + number % 3)]
-    return _DEALS % (b",".join(deals), ms)
+    return _DEALS % (of, b",".join(deals), ms)
 
 
-def without_end() -> Iterator[tuple[int, bytes]]:
-    """Yield all numbered frames, as a recording."""
-    return ((0, numbered(number)) for number in itertools.count())
+def without_end(symbol: str = SYMBOL, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Yield all numbered frames from `start` on, as a recording."""
+    return ((0, numbered(number, symbol)) for number in itertools.count(start))
 
 
 @dataclass(frozen=True)
@@ -85,20 +88,20 @@ class Verdict:
         return self.in_order and not self.lost and not self.doubled
 
 
-def judge(stored: Sequence[Row], deliveries: Sequence[Delivery]) -> Verdict:
+def judge(stored: Sequence[Row], deliveries: Sequence[Delivery], symbol: str = SYMBOL) -> Verdict:
     """Compare a table with what was delivered, connection by connection."""
     at = spared = 0
     in_order = True
     sure: list[Row] = []
     last: list[Row] = []
     for one in deliveries:
-        rows = rows_of(one.sure)
+        rows = rows_of(one.sure, symbol)
         in_order = in_order and list(stored[at : at + len(rows)]) == rows
         at += len(rows)
         sure += rows
-        last += rows_of(one.last)
+        last += rows_of(one.last, symbol)
         for message in one.last:
-            rows = rows_of([message])
+            rows = rows_of([message], symbol)
             if list(stored[at : at + len(rows)]) != rows:
                 spared += 1
                 break
@@ -113,7 +116,7 @@ def judge(stored: Sequence[Row], deliveries: Sequence[Delivery]) -> Verdict:
     )
 
 
-def rows_of(messages: Sequence[bytes]) -> list[Row]:
+def rows_of(messages: Sequence[bytes], symbol: str = SYMBOL) -> list[Row]:
     """Return what messages decode to: nothing for acknowledgements."""
-    exchange = Mexc("BTC_USDT", ("ticker", "deal", "depth"))
+    exchange = Mexc(symbol, ("ticker", "deal", "depth"))
     return [row for message in messages for row in read_frame(exchange, Frame(0, message)).rows]

@@ -16,7 +16,7 @@ from mexcflow.store import open_store
 from tests.conftest import environment
 from tests.kill import target
 from tests.kill.doubt import left_in_doubt
-from tests.kill.frames import Delivery, Verdict, delivery, judge, without_end
+from tests.kill.frames import SYMBOL, Delivery, Verdict, delivery, judge, without_end
 
 RATE = 2000.0
 """Frames a second."""
@@ -78,14 +78,16 @@ class Round:
 class Trial:
     """One process, from its start to its end."""
 
-    def __init__(self, exchange: Simulator, folder: Path, options: Sequence[str]) -> None:
+    def __init__(
+        self, exchange: Simulator, folder: Path, options: Sequence[str], *, symbol: str = SYMBOL
+    ) -> None:
         self._exchange = exchange
         self._first = len(exchange.sent_to)
-        self._witness = folder / "witness"
+        self._witness = folder / f"{symbol}.witness"
         self._witness.write_bytes(bytes(target.WITNESS_BYTES))
-        self.log = folder / "log.txt"
+        self.log = folder / f"{symbol}.log"
         command = [
-            sys.executable, target.__file__, str(self._witness), "run", "--symbol", "BTC_USDT",
+            sys.executable, target.__file__, str(self._witness), "run", "--symbol", symbol,
             "--endpoint", exchange.url, "--log-format", "json", "--stats-interval", "3600", *options,
         ]  # fmt: skip
         with self.log.open("ab") as log:
@@ -93,29 +95,54 @@ class Trial:
                 command, cwd=folder, stdout=subprocess.DEVNULL, stderr=log, env=environment()
             )
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def receives(self) -> bool:
+        """Whether frames have come in, and not only acknowledgements."""
+        return sum(total for _, _, total in self._seen()) >= _FIRST_BYTES
+
     def wait_for_frames(self) -> None:
         """Wait until frames come in, and not only acknowledgements."""
         until = time.monotonic() + _WAIT_S
-        while sum(total for _, _, total in self._seen()) < _FIRST_BYTES:
-            assert self._process.poll() is None, f"ended by itself, see {self.log}:\n{self._last_words()}"
+        while not self.receives:
+            assert self._process.poll() is None, f"ended by itself, see {self.log}:\n{self.last_words()}"
             assert time.monotonic() < until, f"no frames within {_WAIT_S:g} s, see {self.log}"
             time.sleep(0.005)
 
     def end(self, number: int) -> list[Delivery]:
         """Send the signal, wait for the end, and return what had been delivered."""
-        ended = self._process.poll()
-        assert ended is None, f"ended by itself with {ended}, see {self.log}:\n{self._last_words()}"
+        code = self.ended
+        assert code is None, f"ended by itself with {code}, see {self.log}:\n{self.last_words()}"
+        self.send(number)
+        code = self.wait()
+        expected = -number if number == signal.SIGKILL else 0
+        assert code == expected, f"ended with {code}, see {self.log}:\n{self.last_words()}"
+        return self.delivered(killed=number == signal.SIGKILL)
+
+    @property
+    def ended(self) -> int | None:
+        """The exit code, None while it runs."""
+        return self._process.poll()
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
         self._process.send_signal(number)
-        code = self._process.wait(_WAIT_S)
-        assert code == (0 if number == signal.SIGINT else -number), self._last_words()
-        return self._delivered(killed=number == signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Wait for the end, and return the exit code."""
+        return self._process.wait(_WAIT_S)
 
     def give_up(self) -> None:
         """Leave nothing behind."""
         self._process.kill()
         self._process.wait()
 
-    def _delivered(self, *, killed: bool) -> list[Delivery]:
+    def delivered(self, *, killed: bool) -> list[Delivery]:
+        """Return what the ended process had received; where it was killed, its last recv is not sure."""
         found = []
         seen = self._seen()
         at = self._first
@@ -138,7 +165,8 @@ class Trial:
             seen.append((port, before, totals[calls % target.RING]))
         return seen
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """Return the end of the log."""
         return self.log.read_text()[-2000:]
 
 
@@ -190,9 +218,9 @@ def _options(rng: Random) -> list[str]:
     ]  # fmt: skip
 
 
-def stored(database: Path) -> list[Row]:
+def stored(database: Path, table: str = "btc") -> list[Row]:
     """Return the rows of the table in the order they were stored."""
     with open_store(str(database), create=False) as store:
         return store.query(
-            "SELECT toUnixTimestamp64Milli(ts), toString(mt), m FROM mexc_data.btc SETTINGS max_threads = 1"
+            f"SELECT toUnixTimestamp64Milli(ts), toString(mt), m FROM mexc_data.{table} SETTINGS max_threads = 1"
         )
