@@ -10,6 +10,7 @@ import math
 import os
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +28,8 @@ CONFIG_VARIABLE = "MEXCFLOW_CONFIG"
 PASSWORD_VARIABLE = "MEXCFLOW_PASSWORD"  # noqa: S105 - a name
 PASSWORD_FILE_VARIABLE = "MEXCFLOW_PASSWORD_FILE"  # noqa: S105 - a name
 CA_FILE_VARIABLE = "MEXCFLOW_CA_FILE"
+UP_VARIABLE = "MEXCFLOW_UP"
+"""Set by `mexcflow up` for what it starts: its own PID."""
 TABLE_NAME = re.compile(r"[a-z0-9_]{1,64}")
 _LONGEST_INTERVAL_S = 86_400.0
 _LONGEST_NAME = 200
@@ -40,9 +43,9 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Intervals are in seconds; `fsync` is one, too, or 'never'. `journal` is a folder, `journal_tail` a
     time, a size or both ('10m,64MB'), `keep_raw` a time ('7d'), 'forever' or '0'. `proxy` is a URL
-    (`http://user:password@host:port`, `socks5://...`, `socks5h://...`), `endpoint` replaces the
-    exchange's own websocket URL, `database` is a folder or a URL. `source` is the file it was read
-    from, for error messages.
+    (`http://user:password@host:port`, `https://...`, `socks5://...`, `socks5h://...`), `proxies` are
+    several, of which the next is taken when one fails. `endpoint` replaces the exchange's own websocket
+    URL, `database` is a folder or a URL. `source` is the file it was read from, for error messages.
     """
 
     symbol: str
@@ -50,6 +53,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     table: str = ""
     channels: tuple[str, ...] = ("ticker", "deal", "depth")
     proxy: str = ""
+    proxies: tuple[str, ...] = ()
     endpoint: str = ""
     database: str = ""
     flush_interval: float = 1.0
@@ -61,6 +65,11 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     journal_tail: str | int = "10m,64MB"
     keep_raw: str | int = "0"
     source: str = ""
+
+    @property
+    def all_proxies(self) -> tuple[str, ...]:
+        """Every proxy in the order to be tried; none means a direct connection."""
+        return (self.proxy,) if self.proxy else self.proxies
 
     def checked(self) -> "Instance":
         """Return this instance with its table's name filled in, or raise `Misuse` for a bad value."""
@@ -74,6 +83,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             isinstance(self.fsync, float | int) and 0 <= self.fsync <= _LONGEST_INTERVAL_S
         ):
             raise Misuse(f"{where}: fsync is {self.fsync!r}", hint="Give seconds, 0 or more, or never")
+        if self.proxy and self.proxies:
+            raise Misuse(f"{where}: proxy and proxies are both given", hint="Put all of them into proxies")
         read_tail(str(self.journal_tail), where=where)
         read_duration(str(self.keep_raw), where=f"{where}: keep_raw")
         if self.max_errors < 0:
@@ -184,6 +195,19 @@ def load_instances(config: Path) -> list[Instance]:
     if not config.is_dir():
         raise Misuse(f"{config}: no such folder of instance files", hint="Give one with --config")
     return [load_instance(path) for path in sorted(config.glob("*.toml"))]
+
+
+def conflict(instance: Instance, others: Iterable[Instance]) -> str:
+    """Return why an instance cannot run beside these; '' when it can."""
+    for other in others:
+        if (other.exchange, other.symbol) == (instance.exchange, instance.symbol):
+            return f"{instance.source}: {instance.symbol} is recorded by {other.source} already. Keep one"
+        if other.table == instance.table:
+            return (
+                f"{instance.source}: table {instance.table!r} is that of {other.symbol} ({other.source}). "
+                "A table holds one symbol: give it another"
+            )
+    return ""
 
 
 def config_folder(given: Path | None) -> Path:

@@ -51,7 +51,18 @@ class SchemaMismatch(Misuse):
 
 
 class ProxyRefused(Misuse):
-    """The proxy cannot be reached or does not let us through, at the first connection of a run."""
+    """The proxy cannot be reached or does not let us through.
+
+    Only at the first connection of a run is that for good, and only if it is so of every proxy there is.
+    """
+
+
+class BannedByProxy(ProxyRefused):
+    """The proxy answers with HTTP 403 or 451: `retry_after_s` is what it asks for, or 0."""
+
+    def __init__(self, what: str, *, hint: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(what, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 class StatementRefused(Misuse):
@@ -96,3 +107,14 @@ class StoreUnavailable(Transient):
 
 class ConnectionLost(Transient):
     """The connection to the exchange is gone or was never made; `what` is the reason."""
+
+
+class Banned(ConnectionLost):
+    """The exchange answers with HTTP 403, 418, 429 or 451, or the proxy finds that we ask too much.
+
+    `retry_after_s` is what the answer asks for, or 0.
+    """
+
+    def __init__(self, what: str, *, hint: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(what, hint=hint)
+        self.retry_after_s = retry_after_s

@@ -9,7 +9,7 @@ sum. Everything goes through one lock, so a snapshot never shows half a batch.
 
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 MEANINGS = {
@@ -121,6 +121,12 @@ class Snapshot:
         """Mean time of an INSERT over the interval, None without one."""
         return self.interval.insert_ms / self.interval.inserts if self.interval.inserts else None
 
+    def with_rates_of(self, finished: "Snapshot | None") -> "Snapshot":
+        """Return this peek with the rates of the last interval, as long as it has none of its own."""
+        if finished is None or self.interval.inserts or self.interval_s > finished.interval_s:
+            return self
+        return replace(self, interval=finished.interval, interval_s=finished.interval_s)
+
     def as_json(self) -> dict[str, Any]:
         """Return the block for machines; the keys are those of `MEANINGS`."""
         total = self.total
@@ -176,6 +182,10 @@ class Metrics:
         self._interval = Tally()
         self._started = self._interval_started = now
         self._last_reason = ""
+        self.newest_data_ns = 0
+        """When the newest market data came in (Unix ns), 0 before the first; the receive thread sets it."""
+        self.connected = False
+        """Whether a connection stands; the receive thread sets it."""
 
     def count(self, tally: Tally) -> None:
         """Add a finished batch."""

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from mexcflow import config
+from mexcflow.cli.instance import instance_of
+from mexcflow.cli.run import _proxies
 from mexcflow.config import (
     Instance,
     default_table,
@@ -66,6 +68,8 @@ def test_the_shipped_files_are_btc_eth_and_sol():
         ('symbol = "牛来_USDT"\n', ["'牛来_USDT'", "--table"]),
         ('symbol = "A_USDT"\nflush_interval = 1e10\n', ["interval", "a day"]),
         ('symbol = "A_USDT"\nsource = "x"\n', ["'source'"]),
+        ('symbol = "A_USDT"\nproxies = "http://a:1"\n', ["'proxies'", "Expected `array`"]),
+        ('symbol = "A_USDT"\nproxy = "http://a:1"\nproxies = ["http://b:1"]\n', ["proxy and proxies"]),
     ],
 )
 def test_a_wrong_file_is_told_with_its_name_the_key_and_what_is_right(tmp_path, text, says):
@@ -190,3 +194,27 @@ def test_the_journal_of_a_stream_has_its_own_folder(given, database, symbol, fol
             journal_folder(given, database, "mexc", symbol)
     else:
         assert journal_folder(given, database, "mexc", symbol) == Path(folder)
+
+
+def test_one_proxy_or_several_are_all_of_them():
+    assert Instance(symbol="A_USDT").all_proxies == ()
+    assert Instance(symbol="A_USDT", proxy="http://a:1").all_proxies == ("http://a:1",)
+    assert Instance(symbol="A_USDT", proxies=("http://a:1", "http://b")).all_proxies == (
+        "http://a:1",
+        "http://b",
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "left"),
+    [
+        (None, ("http://of-file:1",)),
+        (["socks5://a:1"], ("socks5://a:1",)),
+        (["socks5://a:1", "http://b:1"], ("socks5://a:1", "http://b:1")),
+        ([""], ()),
+    ],
+)
+@pytest.mark.parametrize("key", ['proxy = "http://of-file:1"', 'proxies = ["http://of-file:1"]'])
+def test_proxies_of_the_command_line_replace_those_of_the_file(tmp_path, key, flags, left):
+    write(tmp_path, GOOD + key)
+    assert instance_of("mexc", "BTC_USDT", tmp_path, _proxies(flags)).all_proxies == left

@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -15,8 +15,8 @@ import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mexcflow.errors import ConnectionLost, Misuse, ProxyRefused
-from mexcflow.pipeline.connect import Line, check_endpoint, check_proxy, open_line, redacted
+from mexcflow.errors import ConnectionLost, Misuse
+from mexcflow.pipeline.connect import Line, check_endpoint, open_line
 
 TEXT, BINARY, CONTINUED, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 
@@ -236,124 +236,9 @@ def test_a_certificate_nobody_vouches_for_is_refused():
         open_line(url)
 
 
-class TestProxies:
-    """Proxies of our own, of a few lines each: one that lets through, and those that do not."""
-
-    @contextmanager
-    def proxy(self, serve: Callable[[socket.socket], None]) -> Iterator[str]:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-
-            def accept() -> None:
-                client, _ = server.accept()
-                with client:
-                    serve(client)
-
-            thread = threading.Thread(target=accept)
-            thread.start()
-            yield f"127.0.0.1:{server.getsockname()[1]}"
-            thread.join()
-
-    def test_http_proxy_carries_the_stream_and_gets_user_and_password(self, exchange):
-        asked: list[bytes] = []
-
-        def serve(client: socket.socket) -> None:
-            asked.append(client.recv(4096))
-            host, port = asked[0].split(b" ")[1].decode().split(":")
-            with socket.create_connection((host, int(port))) as target:
-                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                relay(client, target)
-
-        with self.proxy(serve) as address:
-            line = open_line(exchange.url, f"http://me:my%20secret@{address}")
-            line.transmit(b'{"method":"ping"}')
-            assert b'"pong"' in read_messages(line, 1)[0]
-            line.shutdown()
-        assert b"Basic " + base64.b64encode(b"me:my secret") in asked[0]
-
-    @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
-    def test_socks_proxy_carries_the_stream(self, exchange, scheme):
-        kinds: list[int] = []
-
-        def serve(client: socket.socket) -> None:
-            client.recv(2 + client.recv(2)[1])  # greeting
-            client.sendall(b"\x05\x00")
-            request = client.recv(4096)
-            kinds.append(request[3])
-            port = int.from_bytes(request[-2:], "big")
-            with socket.create_connection(("127.0.0.1", port)) as target:
-                client.sendall(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
-                relay(client, target)
-
-        url = exchange.url.replace("127.0.0.1", "localhost")
-        with self.proxy(serve) as address:
-            line = open_line(url, f"{scheme}://{address}")
-            line.transmit(b'{"method":"ping"}')
-            assert b'"pong"' in read_messages(line, 1)[0]
-            line.shutdown()
-        by_name = kinds == [0x03]
-        assert by_name == (scheme == "socks5h")
-
-    @pytest.mark.parametrize("answer", ["407 Proxy Authentication Required", "403 Forbidden"])
-    def test_a_proxy_that_does_not_let_us_through_is_named_without_its_password(self, answer):
-        def serve(client: socket.socket) -> None:
-            client.recv(4096)
-            client.sendall(f"HTTP/1.1 {answer}\r\n\r\n".encode())
-
-        with self.proxy(serve) as address, pytest.raises(ProxyRefused) as refused:
-            open_line("ws://127.0.0.1:1/", f"http://me:secret@{address}")
-        assert address in str(refused.value)
-        assert answer.split()[0] in str(refused.value)
-        assert "secret" not in str(refused.value)
-
-    def test_an_exchange_that_is_down_behind_a_proxy_is_no_fault_of_the_proxy(self):
-        def serve(client: socket.socket) -> None:
-            client.recv(4096)
-            client.sendall(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
-
-        with self.proxy(serve) as address, pytest.raises(ConnectionLost, match="502"):
-            open_line("ws://127.0.0.1:1/", f"http://{address}")
-
-    def test_a_proxy_that_is_not_there(self):
-        with pytest.raises(ProxyRefused, match=r"127\.0\.0\.1:1"):
-            open_line("ws://127.0.0.1:2/", "socks5://127.0.0.1:1")
-
-    @pytest.mark.parametrize("url", ["ftp://host:1", "127.0.0.1:8080", "http://", "socks5://host:99999999"])
-    def test_what_is_no_proxy_is_misuse(self, url):
-        with pytest.raises(Misuse, match="proxy"):
-            check_proxy(url, where="--proxy")
-
-    @pytest.mark.parametrize(
-        ("url", "shown"),
-        [
-            ("socks5://me:se@cret@host:1", "socks5://host:1"),
-            ("socks5://host:1", "socks5://host:1"),
-            ("me:secret@host:1", "host:1"),
-            ("wss://me:secret@host/edge?token=secret", "wss://host/edge"),
-            ("http:/me:secret@host:1", "host:1"),
-        ],
-    )
-    def test_user_and_password_are_taken_out_for_messages(self, url, shown):
-        assert redacted(url) == shown
-
-
 @pytest.mark.parametrize(
     "url", ["http://host/", "host:1", "", "wss://", "ws://h:99999/", "ws://h:0/", "ws://[::1"]
 )
 def test_what_is_no_websocket_url_is_misuse(url):
     with pytest.raises(Misuse, match="websocket"):
         check_endpoint(url, where="--endpoint")
-
-
-def relay(one: socket.socket, other: socket.socket) -> None:
-    def pump(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the other side has gone, and so may we
-
-    back = threading.Thread(target=pump, args=(other, one))
-    back.start()
-    pump(one, other)
-    back.join()

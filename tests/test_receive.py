@@ -16,6 +16,7 @@ from mexcflow.model import Frame
 from mexcflow.pipeline import receive
 from mexcflow.pipeline.connect import Line, open_line
 from mexcflow.pipeline.receive import Backoff, Receiver
+from mexcflow.pipeline.route import Route
 from mexcflow.simulator import Simulator
 from tests.conftest import wait_for
 
@@ -49,13 +50,19 @@ class Kept:
 class Receiving:
     """A receiver in a thread, and what came of it."""
 
-    def __init__(self, symbol: str, connect: Callable[[], Line], ping_interval_s: float) -> None:
+    def __init__(
+        self,
+        symbol: str,
+        connect: Callable[[], Line],
+        ping_interval_s: float,
+        proxies: tuple[str, ...] = (),
+    ) -> None:
         self.journal = Kept()
         self.metrics = Metrics(symbol, "btc", ("ticker", "deal", "depth"), now=0.0)
         self.error: Exception | None = None
         self.receiver = Receiver(
             QuickMexc(symbol, ("ticker", "deal", "depth")),
-            connect,
+            Route(lambda proxy: connect(), proxies),
             self.journal,
             self.metrics,
             ping_interval_s=ping_interval_s,
@@ -299,7 +306,8 @@ def test_a_proxy_that_refuses_at_first_stops_and_later_does_not(exchange):
             raise ProxyRefused("proxy 127.0.0.1:1: refused")
         return open_line(exchange.url)
 
-    one = Receiving("BTC_USDT", connect, 15.0)
+    proxies = ("socks5://127.0.0.1:1",)
+    one = Receiving("BTC_USDT", connect, 15.0, proxies)
     subscribed(exchange)
     exchange.drop()
     subscribed(exchange, 2)
@@ -308,7 +316,7 @@ def test_a_proxy_that_refuses_at_first_stops_and_later_does_not(exchange):
     assert one.error is None
 
     calls["all"] = 1
-    other = Receiving("BTC_USDT", connect, 15.0)
+    other = Receiving("BTC_USDT", connect, 15.0, proxies)
     other.thread.join(5)
     assert isinstance(other.error, ProxyRefused)
 

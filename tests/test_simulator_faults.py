@@ -1,5 +1,6 @@
 """Every fault, as an option of the simulator and as an object a test switches."""
 
+import http.client
 import json
 import socket
 import time
@@ -26,6 +27,12 @@ def refused(url: str) -> bool:
     except ConnectionRefusedError:
         return True
     return False
+
+
+def fetch(exchange: Simulator, path: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection(urlsplit(exchange.url).netloc, timeout=5)
+    connection.request("GET", path)
+    return connection.getresponse()
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
@@ -249,3 +256,49 @@ def test_who_does_not_read_is_cut_and_others_go_on():
         frames = sleeper.until_cut()
     assert frames
     assert b"more than 60 seconds" not in frames[-1][1]
+
+
+@pytest.mark.parametrize("status", [403, 418, 429, 451, 499, 503])
+def test_a_ban_turns_every_new_client_away_and_leaves_the_others(exchange, status):
+    with Client(exchange.url, "deal") as client, exchange.banned(status, 30.5):
+        with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
+            Client(exchange.url, "deal")
+        assert refusal.value.status_code == status
+        assert refusal.value.resp_headers["retry-after"] == "31"
+        answer = fetch(exchange, "/api/v1/contract/ping")
+        assert (answer.status, answer.getheader("Retry-After")) == (status, "31")
+        client.ask("ping")
+        assert client.next("pong")
+    assert fetch(exchange, "/api/v1/contract/ping").status == 200
+    assert len(exchange.callers) == 4
+
+
+def test_bans_may_overlap_and_are_lifted_each_by_itself(exchange):
+    with exchange.banned(403):
+        with exchange.banned(429):
+            assert fetch(exchange, "/").status == 429
+        answer = fetch(exchange, "/")
+        assert (answer.status, answer.getheader("Retry-After")) == (403, None)
+
+
+def test_a_ping_is_answered_with_the_time_and_nothing_else_is_there(exchange):
+    before = time.time_ns() // 1_000_000
+    answer = fetch(exchange, "/api/v1/contract/ping?x=1")
+    said = json.loads(answer.read())
+    assert (said["success"], said["code"]) == (True, 0)
+    assert before <= said["data"] <= time.time_ns() // 1_000_000
+    assert fetch(exchange, "/api/v1/contract/detail").status == 426
+
+
+@pytest.mark.parametrize(
+    ("faults", "says"),
+    [
+        ({"http_status": 200}, "no error"),
+        ({"http_status": 600}, "no error"),
+        ({"retry_after_s": 5.0}, "goes with"),
+        ({"http_status": 429, "retry_after_s": -1.0}, "not possible"),
+    ],
+)
+def test_a_ban_that_cannot_be_is_misuse(faults, says):
+    with pytest.raises(Misuse, match=says):
+        Faults(**faults)

@@ -1,6 +1,5 @@
 """The live view of `mexcflow run` on a terminal: the statistics block, repainted twice a second."""
 
-import dataclasses
 from collections.abc import Callable
 from types import TracebackType
 
@@ -44,7 +43,4 @@ class LiveView:
 
     def _now(self) -> Snapshot:
         """Return the numbers as they stand; rates are those of the last interval until there are new ones."""
-        now, finished = self._peek(), self._finished
-        if finished is None or now.interval.inserts or now.interval_s > finished.interval_s:
-            return now
-        return dataclasses.replace(now, interval=finished.interval, interval_s=finished.interval_s)
+        return self._peek().with_rates_of(self._finished)

@@ -7,6 +7,11 @@ import sys
 
 from mexcflow.cli.title import hidden_in_message, set_title
 
+COMMANDS = (
+    "engine", "proxy-check", "rebuild", "repair", "run", "setup", "simulate", "sql", "status", "up", "verify",
+)  # fmt: skip
+"""Every command; its file is named alike, without the hyphen."""
+
 
 def main() -> None:
     """Run the command line; exit codes are those of `mexcflow.errors`."""
@@ -23,10 +28,13 @@ def _run() -> int:
         # Ctrl-C while the libraries are loaded ends the process, plainly: an exception in the middle of
         # their own initialisation has crashed it
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    import importlib
+
     import typer
 
-    # each adds its command to `app`
-    from mexcflow.cli import engine, rebuild, repair, run, setup, simulate, sql, verify  # noqa: F401
+    # a command that is named needs no other one's libraries: a health check runs often
+    for name in sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in COMMANDS else COMMANDS:
+        importlib.import_module(f"mexcflow.cli.{name.replace('-', '')}")  # adds itself to `app`
     from mexcflow.cli.app import app
     from mexcflow.errors import DiskFailed, MexcflowError
 

@@ -1,7 +1,5 @@
 """`mexcflow run`: record one symbol of one exchange until told to stop."""
 
-import contextlib
-import logging
 import math
 import os
 import signal
@@ -17,14 +15,13 @@ from mexcflow.cli.app import app
 from mexcflow.cli.instance import instance_of
 from mexcflow.cli.live import LiveView
 from mexcflow.cli.options import Config, Database, HttpHost, HttpPort, LogFormat, LogLevel, start_log
+from mexcflow.cli.output import print_or_go_on
 from mexcflow.cli.statistics import statistics_lines
 from mexcflow.config import DEFAULT_EXCHANGE, database_location
 from mexcflow.errors import Misuse
 from mexcflow.metrics import Snapshot
 from mexcflow.pipeline.record import Recorder, Settings
 from mexcflow.store.owner import Listen
-
-logger = logging.getLogger(__name__)
 
 _EPILOG = """Examples:
 
@@ -33,6 +30,8 @@ mexcflow run --symbol BTC_USDT
 mexcflow run --symbol PEPE_USDT --channels deal,depth --database /srv/market-data
 
 mexcflow run --symbol BTC_USDT --proxy socks5://127.0.0.1:1080 --log-format json
+
+mexcflow run --symbol BTC_USDT --proxy http://me:secret@10.0.0.1:3128 --proxy https://10.0.0.2
 
 mexcflow run --symbol BTC_USDT --endpoint ws://127.0.0.1:8765/edge --duration 60
 """
@@ -52,10 +51,13 @@ def run(
         typer.Option(help="Which channels, with commas. Default: ticker,deal,depth.", show_default=False),
     ] = None,
     proxy: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="http://user:password@host:port, socks5://... or socks5h://... (names resolved there).",
+            metavar="URL",
+            help="http://user:password@host:port, https://..., socks5://... or socks5h://... (names resolved "
+            "there). Several: the next one is taken when one is refused or banned.",
             rich_help_panel=_LINE,
+            show_default=False,
         ),
     ] = None,
     endpoint: Annotated[
@@ -159,7 +161,7 @@ def run(
     given = {
         "table": table,
         "channels": None if channels is None else _split(channels),
-        "proxy": proxy,
+        **_proxies(proxy),
         "endpoint": endpoint,
         "ping_interval": ping_interval,
         "flush_interval": flush_interval,
@@ -185,6 +187,11 @@ def run(
 
 def _split(channels: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in channels.split(",") if word.strip())
+
+
+def _proxies(given: list[str] | None) -> dict[str, str | tuple[str, ...]]:
+    """Return both keys, so that those of the file do not stay; `--proxy ""` means none."""
+    return {} if not given else {"proxy": "", "proxies": () if given == [""] else tuple(given)}
 
 
 def _seconds_or_never(fsync: str) -> float | str:
@@ -221,23 +228,11 @@ def _nothing() -> None:
 
 
 def _print_lines(snapshot: Snapshot) -> None:
-    _print("\n".join(statistics_lines(snapshot)))
+    print_or_go_on("\n".join(statistics_lines(snapshot)))
 
 
 def _print_json(snapshot: Snapshot) -> None:
     now = datetime.now(UTC)
-    _print(orjson.dumps({"time": now, "statistics": snapshot.as_json()}, option=orjson.OPT_UTC_Z).decode())
-
-
-def _print(text: str) -> None:
-    """Print; that nobody can read it any more must not end a recording."""
-    if sys.stdout is None:
-        return
-    try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-    except OSError as error:
-        logger.warning("standard output: %s; no more statistics, recording goes on", error.strerror)
-        with contextlib.suppress(OSError):  # what is left in its buffer fails once more
-            sys.stdout.close()
-        sys.stdout = None
+    print_or_go_on(
+        orjson.dumps({"time": now, "statistics": snapshot.as_json()}, option=orjson.OPT_UTC_Z).decode()
+    )

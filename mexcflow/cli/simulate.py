@@ -132,6 +132,21 @@ RefuseEvery = Annotated[
     float | None, _seconds("--refuse-every", "Each S seconds cut everyone and refuse connections ...")
 ]
 RefuseFor = Annotated[float | None, _seconds("--refuse-for", "... for S seconds.")]
+HttpStatus = Annotated[
+    int | None,
+    typer.Option(
+        "--http-status",
+        metavar="N",
+        min=400,
+        max=599,
+        help="Turn every client away with this HTTP status: 403, 418, 429 and 451 are bans.",
+        rich_help_panel=_FAULTS,
+        show_default=False,
+    ),
+]
+RetryAfter = Annotated[
+    float | None, _seconds("--retry-after", "With --http-status: ask for a pause of S seconds.")
+]
 Exponents = Annotated[bool, _switch("--exponents", "Numbers like 7.548E+4, 0.080550 and 25329.000000.")]
 NoPongs = Annotated[bool, _switch("--no-pongs", "Never answer a ping.")]
 NoAcks = Annotated[bool, _switch("--no-acks", "Never acknowledge a subscription.")]
@@ -142,6 +157,8 @@ Examples:
 [bold]mexcflow simulate[/bold] and, elsewhere: mexcflow run --symbol BTC_USDT --endpoint ws://127.0.0.1:8765/edge
 
 [bold]mexcflow simulate --drop-every 20 --garbage-every 5[/bold] for a bad day
+
+[bold]mexcflow simulate --http-status 429 --retry-after 30[/bold] for an exchange that has banned you
 
 [bold]mexcflow simulate --frames day.jsonl --loop --rate 500[/bold] for a file of frames, again and again
 
@@ -174,6 +191,8 @@ def simulate(
     out_of_order_every: OutOfOrderEvery = None,
     refuse_every: RefuseEvery = None,
     refuse_for: RefuseFor = None,
+    http_status: HttpStatus = None,
+    retry_after: RetryAfter = None,
     exponents: Exponents = False,
     no_pongs: NoPongs = False,
     no_acks: NoAcks = False,

@@ -8,15 +8,19 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 
-from rich import box
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from mexcflow.cli.console import PIPE_COLUMNS
+from mexcflow.cli.console import empty_table as _table
+from mexcflow.cli.console import make_console as make_console
+from mexcflow.cli.console import printable as printable
 from mexcflow.cli.statistics import statistics_fields, statistics_title
 from mexcflow.metrics import Snapshot
 from mexcflow.ops.coverage import iso
+from mexcflow.ops.proxycheck import STEPS, Checked, Step
 from mexcflow.ops.rebuild import Rebuilt
 from mexcflow.ops.rowdiff import Difference
 from mexcflow.ops.setup import SetupSummary
@@ -24,27 +28,11 @@ from mexcflow.ops.verify import BUDGET_BYTES_A_DAY, Report, TableReport
 from mexcflow.store.repair import Finding
 from mexcflow.store.scan import TYPES
 
-_PIPE_COLUMNS = 10_000
 _DEAD_LETTER_COLUMNS = 160
 _FOLDED_COLUMNS = 40
 """A wider text in a result goes on in the next line of its cell."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NUMERIC = re.compile(r"(?:Nullable\(|LowCardinality\()*(?:U?Int|B?Float|Decimal)")
 _TSV_ESCAPE = re.compile(r"\\([\\'])")
-
-
-def make_console(*, stderr: bool = False) -> Console:
-    """Return a console for standard output; in a pipe it is so wide that nothing is wrapped or cut."""
-    console = Console(stderr=stderr, highlight=False)
-    if not console.is_terminal:
-        console = Console(stderr=stderr, highlight=False, width=_PIPE_COLUMNS)
-    return console
-
-
-def printable(text: str, columns: int = 0) -> Text:
-    """Return text from the database as one line that cannot steer the terminal."""
-    line = _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)
-    return Text(line if not columns or len(line) <= columns else line[: columns - 1] + "…")
 
 
 def statistics_panel(snapshot: Snapshot) -> Panel:
@@ -66,6 +54,34 @@ def setup_table(console: Console, summary: SetupSummary) -> Table:
         for thing in getattr(summary, done):
             table.add_row(Text(words.get(done, done), style=style), printable(thing))
     return table
+
+
+def proxies_table(console: Console, found: Sequence[Checked]) -> Table:
+    """Return how long each step through each proxy took, and what went wrong."""
+    table = _table(console, "proxies")
+    for name in ("proxy", "of", "success"):
+        table.add_column(name)
+    for step in STEPS:
+        table.add_column(f"{step} ms", justify="right", no_wrap=True)
+    table.add_column("reason")
+    for one in found:
+        style = "green" if one.ok else "red"
+        table.add_row(
+            printable(one.proxy),
+            printable(", ".join(one.used_by) or one.symbol),
+            Text(f"{one.succeeded}/{one.attempts}", style=style),
+            *(_step(one.steps[step], one.attempts) for step in STEPS),
+            printable("; ".join(one.reasons)),
+        )
+    return table
+
+
+def _step(step: Step, attempts: int) -> str:
+    if step.median_ms is None:
+        return "-"
+    shown = [ms for ms in (step.min_ms, step.median_ms, step.max_ms) if ms is not None]
+    times = "/".join(f"{ms:.{int(ms < 10)}f}" for ms in shown)
+    return times if step.succeeded == attempts else f"{times} ({step.succeeded} of {attempts})"
 
 
 def repair_table(console: Console, found: Sequence[Finding]) -> Table:
@@ -187,7 +203,7 @@ def megabytes(size_bytes: float) -> str:
 def print_result(console: Console, lines: Sequence[str]) -> None:
     """Print a statement's result: `lines` are TabSeparatedWithNamesAndTypes. No number is ever cut."""
     table = _result_table(console, lines)
-    needed = Console(width=_PIPE_COLUMNS).measure(table).maximum
+    needed = Console(width=PIPE_COLUMNS).measure(table).maximum
     if needed > console.width:  # the terminal wraps its lines then, as it does those of clickhouse-client
         console = Console(width=needed, highlight=False)
     console.print(table)
@@ -228,10 +244,3 @@ def _seconds(seconds: float | None) -> str:
 
 def _duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds))) if seconds >= 60 else _seconds(seconds)
-
-
-def _table(console: Console, title: str) -> Table:
-    if console.is_terminal:
-        return Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
-    # no lines and no padding to the console's width: for grep, awk and files
-    return Table(box=None, pad_edge=False, title=None, show_header=True, header_style="")

@@ -18,6 +18,8 @@ class Exchange(Protocol):
     """The channels it has, in our words."""
     url: ClassVar[str]
     """Its websocket."""
+    ping_url: ClassVar[str]
+    """What answers a plain GET with 200 as long as its REST works for us."""
     heartbeat: ClassVar[bytes]
     """The frame that keeps a connection open."""
     silence_s: ClassVar[float]

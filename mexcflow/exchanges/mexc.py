@@ -127,6 +127,7 @@ class Mexc:
     name: ClassVar[str] = "mexc"
     channels: ClassVar[tuple[str, ...]] = ("ticker", "deal", "depth")
     url: ClassVar[str] = "wss://contract.mexc.com/edge"
+    ping_url: ClassVar[str] = "https://api.mexc.com/api/v1/contract/ping"
     heartbeat: ClassVar[bytes] = b'{"method":"ping"}'
     silence_s: ClassVar[float] = 30.0
     ack_timeout_s: ClassVar[float] = 10.0

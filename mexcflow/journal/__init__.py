@@ -5,7 +5,7 @@
 
 from mexcflow.journal.format import Kind, Position, Record
 from mexcflow.journal.journal import Journal
-from mexcflow.journal.lock import holder, in_use
+from mexcflow.journal.lock import STATUS, holder, in_use
 from mexcflow.journal.opening import waiting_frames
 from mexcflow.journal.reader import Taken
 from mexcflow.journal.records import BatchRecord, Stream, read_connected, read_disconnected, this_run
@@ -22,6 +22,7 @@ __all__ = [
     "Position",
     "Record",
     "Retention",
+    "STATUS",
     "Stream",
     "Taken",
     "has_history",

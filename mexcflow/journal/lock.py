@@ -10,6 +10,8 @@ from pathlib import Path
 from mexcflow.errors import StreamInUse
 from mexcflow.journal.files import Files, disk_failed, failing
 
+STATUS = "status.json"
+"""What the writer says of itself for others to read; no part of what is kept."""
 _TRIES = 50
 """`holder` takes the lock for a moment, which must not look like a writer: asked again after 10 ms."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from mexcflow.journal.files import Files
 from mexcflow.journal.format import Kind, Position
 from mexcflow.journal.heads import head_of
+from mexcflow.journal.lock import STATUS
 from mexcflow.journal.records import Head, Ledger
 from mexcflow.journal.retention import list_archive
 from mexcflow.journal.segments import (
@@ -144,6 +145,7 @@ def discard(folder: Path, files: Files) -> None:
     """Leave nothing behind of a stream that never was: a typo in the symbol makes one."""
     for segment in list_segments(folder):
         files.remove(segment.path)
-    files.remove(folder / "lock")
+    for name in (f"{STATUS}.new", STATUS, "lock"):
+        files.remove(folder / name)
     for empty in (folder, folder.parent, folder.parent.parent):  # if not empty, somebody else's
         files.remove_folder(empty)

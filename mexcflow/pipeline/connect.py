@@ -1,4 +1,4 @@
-"""Connect: open a websocket, directly or through a proxy, and read whole frames from it.
+"""Connect: open a websocket and read whole frames from it.
 
 websocket-client does the handshake, masking, control frames and fragments. What it does slowly is the
 common case: two to three `recv` calls and 4 µs a frame. `Line` reads what the socket has in one call
@@ -6,29 +6,24 @@ and cuts whole, unfragmented messages out of that buffer itself; everything else
 fragments, a frame cut in two) goes the library's way, from the same buffer.
 """
 
-import re
-import socket
-import ssl
 import time
 from urllib.parse import urlsplit
 
 import websocket
-from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
-from python_socks.sync import Proxy
 
-from mexcflow.errors import ConnectionLost, Misuse, ProxyRefused
+from mexcflow.errors import Banned, ConnectionLost, Misuse
+from mexcflow.pipeline import ban
+from mexcflow.pipeline.dial import TIMEOUT_S, dial, reason, way_to
+from mexcflow.pipeline.proxy import redacted
+from mexcflow.pipeline.secure import Limit, Socket
 
 _READ_BYTES = 65_536
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-_CONNECT_TIMEOUT_S = 10.0
 TICK_S = 0.5
 """How long `Line.read` waits at most: the caller looks at its clocks that often on a quiet line."""
 
 _WHOLE_TEXT, _WHOLE_BINARY = 0x81, 0x82
 _DATA_OPCODES = (0x0, 0x1, 0x2)
-_FAR_SIDE = (3, 4, 5, 6, 502, 503, 504)
-"""What a proxy answers when it works and the exchange does not: SOCKS 5 replies, HTTP statuses."""
-_PROXY_SCHEMES = {"http": 80, "socks5": 1080, "socks5h": 1080}
 
 
 class Line(websocket.WebSocket):  # type: ignore[misc]  # websocket-client is not typed through
@@ -142,109 +137,61 @@ class Line(websocket.WebSocket):  # type: ignore[misc]  # websocket-client is no
             raise ConnectionLost(f"connection lost while sending: {error}") from error
 
 
-def open_line(url: str, proxy: str = "") -> Line:
-    """Connect to a websocket URL; raises `ConnectionLost`, or `ProxyRefused` when the proxy is at fault.
+def open_line(url: str, proxy: str = "", *, timeout_s: float = TIMEOUT_S) -> Line:
+    """Connect to a websocket URL, directly or through a proxy; `timeout_s` is for each step.
 
-    The socket is made here and not by websocket-client, which would let the environment's proxy
-    variables decide: a proxy is what --proxy or the instance file says.
+    Raises `ConnectionLost`, of which `Banned` is one, or `ProxyRefused` when the proxy is at fault.
     """
-    host, port, secure = _target(url)
-    sock: socket.socket | None = None
+    where = way_to(url, proxy)
+    sock = reach(url, proxy, timeout_s=timeout_s)
     try:
-        if proxy:
-            sock = _through_proxy(proxy, host, port)
-        else:
-            sock = socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if secure:
-            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
-        line: Line = websocket.create_connection(
-            url,
-            timeout=_CONNECT_TIMEOUT_S,
-            class_=Line,
-            socket=sock,
-            skip_utf8_validation=True,  # decoding finds bad text anyhow; the check costs 30 µs a frame
-        )
+        with Limit(sock, timeout_s):
+            line: Line = websocket.create_connection(
+                url,
+                timeout=timeout_s,
+                class_=Line,
+                socket=sock,
+                redirect_limit=0,  # it would follow one without the proxy
+                skip_utf8_validation=True,  # decoding finds bad text anyhow; the check costs 30 µs a frame
+            )
+    except websocket.WebSocketBadStatusException as error:
+        sock.close()
+        said = f"{where}: the handshake was answered with HTTP {error.status_code}"
+        if error.status_code in ban.STATUSES:
+            asked = (error.resp_headers or {}).get("retry-after")
+            asked_s = ban.read_retry_after(asked, now_s=time.time())
+            raise Banned(said, retry_after_s=asked_s) from error
+        raise ConnectionLost(said) from error
     except (websocket.WebSocketException, OSError, ValueError) as error:
-        if sock is not None:
-            sock.close()
-        raise ConnectionLost(f"{redacted(url)}: {_reason(error)}") from error
+        sock.close()
+        late = isinstance(error, websocket.WebSocketTimeoutException)
+        said = reason(TimeoutError() if late else error, timeout_s)
+        raise ConnectionLost(f"{where}: {said}") from error
     line.shown_url = redacted(url)
     line.settimeout(TICK_S)
     return line
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError | websocket.WebSocketTimeoutException):
-        return f"no answer within {_CONNECT_TIMEOUT_S:g} s"
-    if isinstance(error, websocket.WebSocketBadStatusException):
-        return f"the handshake was answered with HTTP {error.status_code}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or error}"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def reach(url: str, proxy: str = "", *, timeout_s: float = TIMEOUT_S) -> Socket:
+    """Return a line to where a websocket URL points, before a word is said; raises as `open_line`."""
+    host, port, is_secure = _target(url)
+    where = way_to(url, proxy)
+    return dial(host, port, is_secure=is_secure, proxy=proxy, where=where, timeout_s=timeout_s)
 
 
 def _target(url: str, *, where: str = "--endpoint") -> tuple[str, int, bool]:
     try:
         parts = urlsplit(url)
-        host, port, secure = parts.hostname, parts.port, parts.scheme == "wss"
+        host, port, is_secure = parts.hostname, parts.port, parts.scheme == "wss"
     except ValueError:
-        host, port, secure = None, 0, False
+        host, port, is_secure = None, 0, False
     if not host or port == 0 or parts.scheme not in ("ws", "wss"):
         raise Misuse(
             f"{where}: {redacted(url)!r} is no websocket URL", hint="It looks like wss://host:port/path"
         )
-    return host, port or (443 if secure else 80), secure
-
-
-def check_proxy(proxy: str, *, where: str) -> None:
-    """Raise `Misuse` unless `proxy` is a proxy's URL that we can use."""
-    if not proxy:
-        return
-    try:
-        parts = urlsplit(proxy)
-        usable = parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise Misuse(
-            f"{where}: {redacted(proxy)!r} is no proxy's URL",
-            hint="It looks like http://user:password@host:port, socks5://host:port or socks5h://host:port",
-        )
+    return host, port or (443 if is_secure else 80), is_secure
 
 
 def check_endpoint(url: str, *, where: str) -> None:
     """Raise `Misuse` unless `url` is a websocket's."""
     _target(url, where=where)
-
-
-def redacted(proxy: str) -> str:
-    """Return a URL (or what was meant as one) without user, password and query, for messages."""
-    credentials, at, address = proxy.partition("?")[0].rpartition("@")
-    scheme = re.match(r"\w+://", credentials) if at else None
-    return f"{scheme.group()}{address}" if scheme else address
-
-
-def _through_proxy(proxy: str, host: str, port: int) -> socket.socket:
-    parts = urlsplit(proxy)
-    shown = redacted(proxy)
-    # python-socks calls remote name resolution rdns, and knows one scheme for both kinds of SOCKS 5
-    url = f"{parts.scheme.removesuffix('h') if parts.scheme == 'socks5h' else parts.scheme}://"
-    if parts.username:
-        url += f"{parts.username}:{parts.password or ''}@"
-    url += f"{parts.hostname}:{parts.port or _PROXY_SCHEMES[parts.scheme]}"
-    through = Proxy.from_url(url, rdns=parts.scheme != "socks5")
-    try:
-        return through.connect(host, port, timeout=_CONNECT_TIMEOUT_S)
-    except ProxyTimeoutError as error:
-        raise ProxyRefused(f"proxy {shown}: no answer within {_CONNECT_TIMEOUT_S:g} s", hint=_HINT) from error
-    except ProxyError as error:
-        if error.error_code in _FAR_SIDE:
-            raise ConnectionLost(f"{host}:{port} through proxy {shown}: {error}") from error
-        raise ProxyRefused(f"proxy {shown}: {error}", hint=_HINT) from error
-    except (ProxyConnectionError, OSError) as error:
-        raise ProxyRefused(f"proxy {shown}: {error.strerror or error}", hint=_HINT) from error
-
-
-_HINT = "Is it running, and are address, user and password right? See --proxy and the instance file"

@@ -26,6 +26,7 @@ from mexcflow.pipeline.connect import open_line
 from mexcflow.pipeline.disk import check_free
 from mexcflow.pipeline.insert import Inserter
 from mexcflow.pipeline.receive import Receiver
+from mexcflow.pipeline.route import Route
 from mexcflow.pipeline.table import InsertSettings
 from mexcflow.store import Store, check_table, open_store
 from mexcflow.store.owner import ANYWHERE, Listen
@@ -142,7 +143,7 @@ def make_receiver(
     instance = settings.instance
     return Receiver(
         exchange,
-        lambda: open_line(settings.url, instance.proxy),
+        Route(lambda proxy: open_line(settings.url, proxy), instance.all_proxies, clock=clock),
         journal,
         metrics,
         ping_interval_s=instance.ping_interval,

@@ -4,7 +4,8 @@
 - Only market data proves that a feed is alive: pongs and acknowledgements do not count. A connection
   without market data for `silence_s` is given up.
 - Waits between attempts: full jitter under a ceiling that doubles from 1 s to 60 s, without limit,
-  and back to 1 s only once market data has come.
+  and back to 1 s only once market data has come. Which way the next attempt goes, and whether a ban
+  makes the wait longer, is the route's to say (`route.py`).
 - The journal also gets the beginning and the end of each connection, with the reason.
 - A message that says the contract is unknown, while its subscription waits for an answer, is for good.
 """
@@ -13,7 +14,6 @@ import contextlib
 import logging
 import math
 import threading
-from collections.abc import Callable
 
 from tenacity import RetryCallState, wait_random_exponential
 
@@ -25,6 +25,7 @@ from mexcflow.metrics import Metrics
 from mexcflow.model import Frame, Kind
 from mexcflow.pipeline.connect import Line
 from mexcflow.pipeline.decode import read_frame
+from mexcflow.pipeline.route import Route
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Receiver:
     def __init__(
         self,
         exchange: Exchange,
-        connect: Callable[[], Line],
+        route: Route,
         journal: Journal,
         metrics: Metrics,
         *,
@@ -68,7 +69,7 @@ class Receiver:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._exchange = exchange
-        self._connect = connect
+        self._route = route
         self._journal = journal
         self._metrics = metrics
         self._ping_interval_s = ping_interval_s
@@ -78,6 +79,12 @@ class Receiver:
         self._stopped_by = STOPPED
         self._line: Line | None = None
         self._ever_connected = False
+        self._lived_s: float | None = None
+
+    @property
+    def proxy_in_use(self) -> str:
+        """The proxy of the connection, or of the last attempt at one, without its password; "" for none."""
+        return self._route.in_use
 
     def stop(self, reason: str = STOPPED) -> None:
         """End `run` soon, from any thread; what was read until then is in the journal, and the reason."""
@@ -92,33 +99,34 @@ class Receiver:
         while not self._stop.is_set():
             try:
                 self._session()
-            except ConnectionLost as lost:
-                self._give_up_connection(lost)
-            except ProxyRefused as refused:
-                if not self._ever_connected:
-                    raise
-                self._give_up_connection(refused)
+            except (ConnectionLost, ProxyRefused) as lost:
+                if not self._stop.is_set():
+                    self._give_up_connection(lost)
 
     def _give_up_connection(self, lost: ConnectionLost | ProxyRefused) -> None:
-        if self._stop.is_set():
-            return
-        wait_s = self._backoff.next_s()
+        following = self._route.failed(lost, lived_s=self._lived_s)
+        self._lived_s = None
         self._metrics.disconnected(lost.what)
+        if following.at_once:
+            logger.warning("%s; the next proxy", lost.what)
+            return
+        wait_s = following.pause_s + self._backoff.next_s()
         logger.warning("%s; attempt %d in %.1f s", lost.what, self._backoff.attempt, wait_s)
         self._clock.wait(self._stop, wait_s)
 
     def _session(self) -> None:
-        self._line = line = self._connect()
+        self._line = line = self._route.open()
         try:
             if self._ever_connected:
                 self._metrics.reconnected()
-            self._ever_connected = True
+            self._ever_connected = self._metrics.connected = True
             session = _Session(self._exchange, line, self._journal, self._metrics, self._backoff, self._clock)
             channels = tuple(self._exchange.subscriptions())
             self._journal.connected(self._clock.time_ns(), channels=channels, url=line.shown_url)
             self._listen(session)
         finally:
             self._line = None
+            self._metrics.connected = False
             line.shutdown()
 
     def _listen(self, session: "_Session") -> None:
@@ -132,6 +140,8 @@ class Receiver:
             with contextlib.suppress(MexcflowError):  # it may be the journal itself that failed
                 self._disconnected(reason, session.silent_since_ns)
             raise
+        finally:
+            self._lived_s = session.lived_s
         self._disconnected(self._stopped_by, session.silent_since_ns)
 
     def _disconnected(self, reason: str, silent_since_ns: int) -> None:
@@ -162,6 +172,8 @@ class _Session:
         self._last_error = ""
         self._last_error_at = -math.inf
         self._last_data_ns = clock.time_ns()
+        self.lived_s: float | None = None
+        """From the beginning to the last market data; None as long as there was none."""
         self.silent_since_ns = 0
         """When silence ended the connection: the last market data, or else the connection's beginning."""
 
@@ -197,7 +209,8 @@ class _Session:
                 data |= self._answer(payload)
         if data:
             self._last_data = now
-            self._last_data_ns = self._line.received_ns
+            self.lived_s = now - self._started
+            self._last_data_ns = self._metrics.newest_data_ns = self._line.received_ns
             self._backoff.reset()
 
     def _answer(self, payload: bytes) -> bool:

@@ -10,6 +10,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
 from mexcflow.config import Instance
@@ -17,7 +18,7 @@ from mexcflow.errors import DiskFailed, MexcflowError, StoreUnavailable, TooMany
 from mexcflow.exchanges import REGISTRY, check_channels, find_exchange
 from mexcflow.journal import Journal
 from mexcflow.metrics import Backlog, Metrics, Snapshot
-from mexcflow.pipeline.connect import check_endpoint, check_proxy, redacted
+from mexcflow.pipeline.connect import check_endpoint
 from mexcflow.pipeline.insert import Inserter
 from mexcflow.pipeline.parts import (
     Settings,
@@ -28,6 +29,8 @@ from mexcflow.pipeline.parts import (
     open_journal,
     refuse_second,
 )
+from mexcflow.pipeline.proxy import check_proxies, redacted
+from mexcflow.pipeline.publish import Publisher
 from mexcflow.pipeline.receive import STOPPED, Receiver
 from mexcflow.store import Store
 
@@ -51,7 +54,7 @@ def check_instance(instance: Instance, *, where: str) -> None:
     """Raise `Misuse` for an exchange, a channel, a proxy or an endpoint that cannot be."""
     exchange = find_exchange(instance.exchange, where=where)
     check_channels(exchange, instance.channels, where=where)
-    check_proxy(instance.proxy, where=where)
+    check_proxies(instance.all_proxies, where=where)
     if instance.endpoint:
         check_endpoint(instance.endpoint, where=where)
 
@@ -68,12 +71,20 @@ class Recorder:
         self._stop = threading.Event()
         self._failure: MexcflowError | None = None
         self._journal: Journal | None = None
+        self._receiver: Receiver | None = None
+        self._publisher: Publisher | None = None
+        self._finished: Snapshot | None = None
         self._threads_ended = True
         self.metrics = Metrics(instance.symbol, instance.table, instance.channels, now=clock.monotonic())
 
     def stop(self) -> None:
         """End the run in order."""
         self._stop.set()
+
+    @property
+    def proxy_in_use(self) -> str:
+        """The proxy that the exchange is reached through now, without its password; "" for none."""
+        return self._receiver.proxy_in_use if self._receiver else ""
 
     def snapshot(self, *, final: bool = False, close: bool = False) -> Snapshot:
         """Return the statistics as they stand."""
@@ -102,6 +113,8 @@ class Recorder:
             gc.freeze()  # what is imported by now stays: no need to look through it again and again
             self._journal = journal = open_journal(settings, clock=self._clock)
             closing.callback(self._close_journal, journal)
+            self._publisher = self._make_publisher(journal)
+            closing.callback(self._publish_end, self._publisher)
 
             def database() -> Store:
                 if store is not None:
@@ -112,6 +125,7 @@ class Recorder:
                 return opened
 
             receiver = make_receiver(settings, self._exchange, journal, self.metrics, clock=self._clock)
+            self._receiver = receiver
             inserter = make_inserter(
                 settings, self._exchange, journal, database, self.metrics, clock=self._clock
             )
@@ -125,7 +139,8 @@ class Recorder:
 
     def _announce(self, store: Store | None) -> None:
         instance = self._settings.instance
-        through = f" through {redacted(instance.proxy)}" if instance.proxy else ""
+        proxies = ", then ".join(map(redacted, instance.all_proxies))
+        through = f" through {proxies}" if proxies else ""
         logger.info(
             "%s %s from %s%s into %s, table mexc_data.%s",
             instance.exchange,
@@ -154,10 +169,12 @@ class Recorder:
                     self._fail(self._too_many_errors())
                 if now - statistics_started >= instance.stats_interval:
                     statistics_started += instance.stats_interval
-                    on_statistics(self.snapshot(close=True))
+                    self._finished = self.snapshot(close=True)
+                    on_statistics(self._finished)
                 self._check_disk()
                 if self._settings.duration_s and now - started >= self._settings.duration_s:
                     self._stop.set()
+                self._publish()
                 on_tick()
         finally:
             self._close(receiver, receiving, inserter, inserting)
@@ -177,6 +194,7 @@ class Recorder:
         journal, left = self._journal, -1
         while journal is not None and inserting.is_alive() and journal.backlog != left:
             left = journal.backlog
+            self._publish(stopping=True)
             inserting.join(progress_s)
         inserter.give_up()  # nothing moves: the database is away
         inserting.join(_LAST_TRY_S)
@@ -195,6 +213,25 @@ class Recorder:
             journal.close()
         else:
             journal.sync()  # a thread still uses it; the process ends now, and its lock with it
+
+    def _make_publisher(self, journal: Journal) -> Publisher:
+        settings = self._settings
+        database, proxy = settings.database, settings.instance.proxy
+        return Publisher(
+            settings.instance,
+            journal,
+            self.metrics,
+            shown_database=redacted(database) if "://" in database else str(Path(database).absolute()),
+            shown_proxy=lambda: redacted(proxy),
+            clock=self._clock,
+        )
+
+    def _publish(self, *, stopping: bool = False) -> None:
+        if self._publisher is not None:
+            self._publisher.tick(lambda: self.snapshot().with_rates_of(self._finished), stopping=stopping)
+
+    def _publish_end(self, publisher: Publisher) -> None:
+        publisher.end(self.snapshot(final=True), self._failure)
 
     def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=self._guard, args=(name, target), name=name, daemon=True)

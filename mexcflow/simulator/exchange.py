@@ -56,3 +56,6 @@ class Exchange(Protocol):
 
     def no_heartbeat(self, now_ms: int) -> bytes:
         """Last words before a connection without heartbeat is cut."""
+
+    def rest(self, path: str, now_ms: int) -> bytes | None:
+        """Return the JSON that a plain GET is answered with; None where there is nothing."""

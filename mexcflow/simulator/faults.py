@@ -22,6 +22,8 @@ class Faults:
     duplicate_every_s: one frame is sent twice.
     out_of_order_every_s: one frame changes places with the next one of its stream.
     refuse_every_s, refuse_for_s: all connections are cut and new ones refused for that long.
+    http_status, retry_after_s: every request, for a websocket or not, is answered with this HTTP status,
+        and with a `Retry-After`.
     no_pongs, no_acks: pings and requests take effect, but are not answered (errors still are).
     """
 
@@ -34,6 +36,8 @@ class Faults:
     out_of_order_every_s: float | None = None
     refuse_every_s: float | None = None
     refuse_for_s: float | None = None
+    http_status: int | None = None
+    retry_after_s: float | None = None
     no_pongs: bool = False
     no_acks: bool = False
 
@@ -44,6 +48,10 @@ class Faults:
                 check_positive(name, getattr(self, field.name))
         if (self.refuse_every_s is None) != (self.refuse_for_s is None):
             raise Misuse("refuse every and refuse for go together", hint="Give both, in seconds")
+        if self.http_status is not None and not 400 <= self.http_status <= 599:
+            raise Misuse(f"HTTP status: {self.http_status} is no error", hint="Give 400 to 599")
+        if self.retry_after_s is not None and self.http_status is None:
+            raise Misuse("retry after goes with an HTTP status", hint="Give both")
 
 
 def check_positive(name: str, value: float | None) -> None:

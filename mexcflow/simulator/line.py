@@ -45,7 +45,7 @@ class Line:
         self.session = exchange.session()
         self.disturber = Disturber(settings.faults, self._loop.time())
         self.requested = asyncio.Event()  # set by each request; who waits for it clears it
-        self.name = ":".join(str(part) for part in (connection.remote_address or ("?",))[:2])
+        self.name = name_of(connection)
         self._sent: list[bytes] = []
         if settings.keep_sent:
             shared.sent_to.append((self.name, self._sent))
@@ -188,6 +188,11 @@ class Line:
                 if self._settings.keep_sent:
                     self.shared.garbage.append(message.payload)
                 self.post(message, is_data=False)
+
+
+def name_of(connection: ServerConnection) -> str:
+    """Return a client's host:port."""
+    return ":".join(str(part) for part in (connection.remote_address or ("?",))[:2])
 
 
 async def _after(seconds: float, action: Callable[[], Awaitable[None]]) -> None:

@@ -1,7 +1,12 @@
-"""The listening side: accepts clients, moves the one market they share, and refuses them on request."""
+"""The listening side: accepts clients, moves the one market they share, and refuses them on request.
+
+On the same port plain GETs are answered, as far as the exchange has REST.
+"""
 
 import asyncio
+import http
 import logging
+import math
 import os
 import time
 from collections.abc import Coroutine
@@ -9,11 +14,13 @@ from typing import Any
 
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
 
 from mexcflow.errors import Misuse
 from mexcflow.simulator.contracts import contracts
 from mexcflow.simulator.exchange import Exchange
-from mexcflow.simulator.line import Line
+from mexcflow.simulator.line import Line, name_of
 from mexcflow.simulator.market import Event, Market
 from mexcflow.simulator.mexc import Mexc
 from mexcflow.simulator.player import play
@@ -36,6 +43,8 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.shared = Shared()
+        if (status := settings.faults.http_status) is not None:
+            self.shared.bans.append((status, settings.faults.retry_after_s))
         self.lines: set[Line] = set()
         known = contracts(settings.symbols)
         self._market = Market(known, seed=settings.seed)
@@ -103,6 +112,7 @@ class Server:
                 self._serve_client,
                 host,
                 port,
+                process_request=self._look_at_request,
                 compression=None,  # the real one offers none either
                 ping_interval=None,  # heartbeats are the client's business here
                 server_header=None,
@@ -121,6 +131,20 @@ class Server:
             listener.close(close_connections=False)
             while listener.is_serving():  # it closes in a task of its own
                 await asyncio.sleep(0)
+
+    def _look_at_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer what is no websocket's business; None lets the handshake go on."""
+        name = name_of(connection)
+        self.shared.callers.append(name)
+        if self.shared.bans:
+            status, retry_after_s = self.shared.bans[-1]
+            log.info("%s is answered with HTTP %d", name, status)
+            asked = {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}
+            return _answer(status, b"you are banned\n", "text/plain", **asked)
+        if "Upgrade" in request.headers:
+            return None
+        body = self._exchange.rest(request.path.partition("?")[0], time.time_ns() // 1_000_000)
+        return None if body is None else _answer(200, body, "application/json")
 
     async def _serve_client(self, connection: ServerConnection) -> None:
         line = Line(connection, self._exchange, self.settings, self.shared)
@@ -197,3 +221,14 @@ class Server:
             await asyncio.sleep(for_s)
             await self.accept()
             log.info("listening again")
+
+
+def _answer(status: int, body: bytes, content_type: str, **more: str) -> Response:
+    try:
+        phrase = http.HTTPStatus(status).phrase
+    except ValueError:  # one that no standard knows
+        phrase = "No Name"
+    headers = Headers(
+        {"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close", **more}
+    )
+    return Response(status, phrase, headers, body)

@@ -73,6 +73,9 @@ class Shared:
     A switch counts how many times it is thrown at the moment, so that two users do not undo each other.
     """
 
+    bans: list[tuple[int, float | None]] = field(default_factory=list)
+    callers: list[str] = field(default_factory=list)
+
     silence: int = 0
     no_pongs: int = 0
     no_acks: int = 0

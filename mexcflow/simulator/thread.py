@@ -140,6 +140,11 @@ class Simulator:
         return self._server.shared.sent_to
 
     @property
+    def callers(self) -> list[str]:
+        """The host:port of each client in the order they came, also of those that were turned away."""
+        return self._server.shared.callers
+
+    @property
     def garbage(self) -> list[bytes]:
         """Every undecodable message that `Faults.garbage_every_s` sent; needs keep_sent=True."""
         return self._server.shared.garbage
@@ -230,3 +235,18 @@ class Simulator:
             yield
         finally:
             self._call(Server.accept)
+
+    @contextmanager
+    def banned(self, status: int = 403, retry_after_s: float | None = None) -> Iterator[None]:
+        """Answer every new request, for a websocket or not, with this HTTP status. Open lines stay."""
+        ban = (status, retry_after_s)
+
+        async def turn(server: Server, *, on: bool) -> None:
+            bans = server.shared.bans
+            bans.append(ban) if on else bans.remove(ban)
+
+        self._call(lambda server: turn(server, on=True))
+        try:
+            yield
+        finally:
+            self._call(lambda server: turn(server, on=False))

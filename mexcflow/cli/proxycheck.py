@@ -1,0 +1,104 @@
+"""`mexcflow proxy-check`: which proxies work, and how long the way through them is."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import orjson
+import typer
+
+from mexcflow.cli.app import app
+from mexcflow.cli.interrupt import interruptible
+from mexcflow.cli.options import AsJson, Config, LogFormat, LogLevel, start_log
+from mexcflow.cli.tables import make_console, proxies_table
+from mexcflow.config import DEFAULT_EXCHANGE, Instance, config_folder
+from mexcflow.errors import Misuse
+from mexcflow.ops.instances import read_instances
+from mexcflow.ops.proxycheck import Checked, Way, check, ways_of
+from mexcflow.pipeline.dial import TIMEOUT_S
+from mexcflow.pipeline.record import check_instance
+
+_EPILOG = """Examples:
+
+mexcflow proxy-check
+
+mexcflow proxy-check --proxy socks5h://me:secret@10.0.0.1:1080 --proxy https://10.0.0.2 --direct
+
+mexcflow proxy-check --count 10 --json
+"""
+
+
+@app.command("proxy-check", epilog=_EPILOG)
+def proxy_check(
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Check this proxy instead of those of the instance files; may be given more than once.",
+            show_default=False,
+        ),
+    ] = None,
+    direct: Annotated[bool, typer.Option("--direct", help="Check the line without a proxy, too.")] = False,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="Attempts through each.")] = 3,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", help="Seconds that each part of an attempt may take.")
+    ] = TIMEOUT_S,
+    exchange: Annotated[str, typer.Option(help="With --proxy: which exchange to reach.")] = DEFAULT_EXCHANGE,
+    symbol: Annotated[str, typer.Option(help="With --proxy: what to subscribe to.")] = "BTC_USDT",
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Websocket URL in place of the exchange's own, for REST as well.", show_default=False
+        ),
+    ] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    log_level: LogLevel = "info",
+    log_format: LogFormat = "text",
+) -> None:
+    """Reach the exchange through each proxy: connect, one REST ping, the websocket until it answers.
+
+    Shows the shortest, median and longest time of each step in ms. Exits with 1 when an attempt failed.
+    """
+    start_log(log_level, log_format)
+    if not (math.isfinite(timeout) and timeout > 0):
+        raise Misuse(f"--timeout: {timeout:g} is not possible", hint="Give seconds, above 0")
+    given = Instance(exchange=exchange, symbol=symbol, proxies=tuple(proxy or ()), endpoint=endpoint or "")
+    check_instance(given, where="command line")
+    ways = ways_of([given] if proxy else _instances(config, endpoint) or [given], direct=direct)
+    if not ways:
+        raise Misuse(
+            "there is no proxy to check", hint="Give one with --proxy, or --direct for the line without"
+        )
+    console = make_console()
+    found = _check(ways, count, timeout)
+    if as_json:
+        report = {"ok": all(one.ok for one in found), "count": count, "proxies": list(map(_as_json, found))}
+        typer.echo(orjson.dumps(report))
+    else:
+        console.print(proxies_table(console, found))
+    if not all(one.ok for one in found):
+        raise typer.Exit(1)
+
+
+def _instances(config: Path | None, endpoint: str | None) -> list[Instance]:
+    instances = read_instances(config_folder(config))
+    if not endpoint:
+        return instances
+    return [msgspec.structs.replace(instance, endpoint=endpoint) for instance in instances]
+
+
+def _check(ways: list[Way], count: int, timeout_s: float) -> list[Checked]:
+    status = make_console(stderr=True).status("checking proxies")
+
+    def work() -> list[Checked]:
+        return check(ways, count=count, timeout_s=timeout_s, progress=status.update)
+
+    with status:
+        return interruptible(work, before_exit=status.stop)
+
+
+def _as_json(one: Checked) -> dict[str, object]:
+    return {"ok": one.ok, **dataclasses.asdict(one)}
