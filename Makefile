@@ -13,14 +13,15 @@ SECONDS ?= 0
 CUTS ?= 10
 FAULT_SECONDS ?= 600
 ARGS ?=
+PROFILE ?= live
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test torture lint bench clean
+.PHONY: help run demo test torture lint bench docker-build docker-run clean
 
 help: ## Show this list
 	@echo "mexcflow: record MEXC futures into ClickHouse"
 	@echo
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 	@echo
 	@echo "SYMBOL=BTC_USDT chooses the symbol, ARGS='--proxy ...' adds options of mexcflow run."
 
@@ -73,6 +74,25 @@ lint: $(VENV)/installed-dev ## Check style and types
 
 bench: $(VENV)/installed-dev ## Measure what a message costs, about four minutes
 	$(BIN)/python benchmarks/ingest.py $(ARGS)
+
+# What is missing, in a line and with what to do, and not as an error of docker's.
+DAEMON = command -v docker >/dev/null || { echo "docker is not installed on this machine, or not in PATH"; exit 2; }; \
+	docker info >/dev/null 2>&1 || { echo "docker's daemon does not answer: is it running, and may you use it? Try: docker info"; exit 2; }
+COMPOSE = compose="docker compose"; $$compose version >/dev/null 2>&1 || compose=docker-compose; \
+	$$compose version >/dev/null 2>&1 || { echo "docker has no compose: install its plugin docker-compose-plugin"; exit 2; }
+DOTENV = test -f .env || { echo "there is no .env: cp .env.example .env, and choose a password in it"; exit 2; }
+
+docker-build: ## Build the image of mexcflow; BASE_IMAGE and PIP_INDEX_URL may be in the environment
+	@$(DAEMON)
+	docker build $(foreach name,BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_TRUSTED_HOST PIP_PROXY,\
+		$(if $($(name)),--build-arg $(name))) --tag mexcflow $(ARGS) .
+
+# One image for all services, built first: compose would build it for each of them.
+docker-run: ## Start ClickHouse and record into it from MEXC; PROFILE=demo simulates MEXC
+	@$(DAEMON); $(COMPOSE); $(DOTENV); set -e; \
+	$$compose --profile live build setup; \
+	$$compose --profile $(PROFILE) up --detach $(ARGS); \
+	echo "it runs. What it says: $$compose --profile $(PROFILE) logs -f    To stop it: $$compose --profile $(PROFILE) stop"
 
 clean: ## Remove the virtual environment, caches and the demo's data; ./data stays
 	rm -rf $(VENV) $(DEMO_DATA) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

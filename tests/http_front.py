@@ -26,7 +26,8 @@ from mexcflow.store import Store
 
 INSERT = re.compile(r"INSERT INTO (.*) FORMAT (\w+)\s*$")
 OBEYED = ("max_insert_block_size", "min_insert_block_size_rows", "min_insert_block_size_bytes",
-          "input_format_parallel_parsing")  # fmt: skip
+          "input_format_parallel_parsing", "insert_deduplication_token", "insert_deduplicate",
+          "distributed_foreground_insert", "max_partitions_per_insert_block")  # fmt: skip
 """The settings of an INSERT that are passed on to the engine."""
 
 
@@ -51,6 +52,7 @@ class HttpFront:
         self.refuse_with: tuple[int, int, str] | None = None  # HTTP status, ClickHouse code, text
         self.break_results_with: tuple[str, bytes] | None = None  # tag, what stands at the end
         self.hangs_up = False
+        self.obeyed = OBEYED
         self.moved_to = ""
         self.running: set[str] = set()
         self._go_on = threading.Event()
@@ -164,7 +166,7 @@ class HttpFront:
         if insert:
             self._go_on.wait()
             if data:
-                settings = {name: parameters[name] for name in OBEYED if name in parameters}
+                settings = {name: parameters[name] for name in self.obeyed if name in parameters}
                 client.raw_insert(insert[1], insert_block=data, fmt=insert[2], settings=settings)
             return b"", {}
         bound = {

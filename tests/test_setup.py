@@ -11,7 +11,8 @@ from mexcflow.config import Instance, shipped
 from mexcflow.errors import Misuse, SchemaMismatch, StatementRefused
 from mexcflow.ops.setup import setup
 from mexcflow.store import check_table, ensure_table, open_store
-from mexcflow.store.schema import COLUMNS, COVERAGE_TABLE, apply, drop_system_logs, existing_tables
+from mexcflow.store.forms import COLUMNS, COVERAGE_TABLE, existing_tables
+from mexcflow.store.schema import apply, drop_system_logs
 from tests.http_front import HttpFront
 
 COVERAGE = ["database market_data", "table market_data.coverage", "view market_data.coverage_now"]
@@ -131,7 +132,8 @@ def test_the_table_of_coverage_is_safe_on_the_disk_and_takes_an_insert_once(stor
     for setting in ("non_replicated_deduplication_window = 10000", "fsync_after_insert = 1",
                     "fsync_part_directory = 1", "max_suspicious_broken_parts = 1000000"):  # fmt: skip
         assert setting in full
-    assert existing_tables(store, "market_data")["coverage"]._replace(select="") == COVERAGE_TABLE
+    there = existing_tables(store, "market_data")["coverage"]
+    assert there._replace(select="", settings="") == COVERAGE_TABLE
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from mexcflow.cli.console import make_console as make_console
 from mexcflow.cli.console import printable as printable
 from mexcflow.cli.statistics import statistics_fields, statistics_title
 from mexcflow.metrics import Snapshot
+from mexcflow.ops.containers import Container
 from mexcflow.ops.coverage import iso
 from mexcflow.ops.proxycheck import STEPS, Checked, Step
 from mexcflow.ops.rebuild import Rebuilt
@@ -178,6 +179,18 @@ def _coverage_tables(console: Console, report: Report) -> tuple[Table, Table]:
     return coverage, outages
 
 
+def container_table(console: Console, container: Container) -> Table:
+    """Return what docker says of the database's container, a row a volume."""
+    table = _table(console, "container")
+    for heading in ("container", "image", "volume", "size", "log", "restarts"):
+        table.add_column(heading, justify="left" if heading in ("container", "image", "volume") else "right")
+    own = (printable(container.name), printable(container.image))
+    log, restarts = _megabytes_or_none(container.log_bytes), f"{container.restarts:,}"
+    for name, size in (container.volumes or {"-": None}).items():
+        table.add_row(*own, printable(name), _megabytes_or_none(size), log, restarts)
+    return table
+
+
 def growth(table: TableReport) -> str:
     """Return a table's growth in words: "12.3 MB a day, 2.5 % of 500 MB"."""
     if table.growth_bytes_a_day is None:
@@ -198,6 +211,10 @@ def megabytes(size_bytes: float) -> str:
         if size_bytes >= factor:
             return f"{size_bytes / factor:,.1f} {unit}"
     return f"{size_bytes:,.0f} B"
+
+
+def _megabytes_or_none(size_bytes: int | None) -> str:
+    return "-" if size_bytes is None else megabytes(size_bytes)
 
 
 def print_result(console: Console, lines: Sequence[str]) -> None:

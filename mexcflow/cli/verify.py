@@ -11,7 +11,7 @@ from rich.console import Console
 from mexcflow.cli.app import app
 from mexcflow.cli.interrupt import interruptible
 from mexcflow.cli.options import AsJson, Config, Database, LogFormat, LogLevel, start_log
-from mexcflow.cli.tables import make_console, megabytes, of_budget, verify_tables
+from mexcflow.cli.tables import container_table, make_console, megabytes, of_budget, verify_tables
 from mexcflow.clock import SYSTEM_CLOCK
 from mexcflow.config import Instance, config_folder
 from mexcflow.ops.instances import database_to_read, read_instances
@@ -79,6 +79,8 @@ def _report(
 def _print(console: Console, report: Report) -> None:
     for table in verify_tables(console, report):
         console.print(table)
+    if report.container is not None:
+        console.print(container_table(console, report.container))
     console.print(f"whole volume {report.database}: {megabytes(report.volume_bytes)}", markup=False)
     if report.growth_bytes_a_day is not None:
         console.print(f"growth: {of_budget(report.growth_bytes_a_day)}", markup=False)

@@ -31,6 +31,7 @@ from mexcflow.ops.rowmap import Heading, expire_maps, read_map, write_map
 from mexcflow.pipeline.table import InsertSettings
 from mexcflow.store import DATABASE, Store, TableState, check_table, ensure_table, open_store, table_state
 from mexcflow.store.beside import drop_beside, drop_unfinished, make_beside, swap
+from mexcflow.store.forms import Kept, existing_tables
 from mexcflow.store.rows import count_types
 from mexcflow.store.sizes import table_files
 
@@ -107,6 +108,16 @@ def rebuild(
         return _Rebuild(store, settings, exchange, progress).run()
 
 
+def _refuse_sorted(store: Store, table: str) -> None:
+    """Raise `Misuse` for a table whose engine sorts: nobody knows any more which rows a batch became."""
+    there = existing_tables(store).get(table)
+    if there is not None and there.kept is not Kept.STRIPELOG:
+        raise Misuse(
+            f"{DATABASE}.{table} is {there.engine}, which is sorted: only StripeLog can be rebuilt",
+            hint="Record into another table what was kept: mexcflow simulate --archive (docs/scaling.md)",
+        )
+
+
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Hold the stream, so that nobody records it meanwhile."""
@@ -138,6 +149,7 @@ class _Rebuild:
         store, table, beside = self._store, self._table, self._beside
         check_table_name(beside, where="the table to be made")
         check_table(store, table)
+        _refuse_sorted(store, table)
         old = table_state(store, table)
         layout = self._layout(old)
         rows = self._rows_to_keep(layout, old)

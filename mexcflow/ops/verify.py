@@ -12,12 +12,13 @@ from datetime import timedelta
 from mexcflow.config import Instance, journal_folder
 from mexcflow.errors import Permanent
 from mexcflow.journal import waiting_frames
+from mexcflow.ops.containers import Container, look_up
 from mexcflow.ops.coverage import CoverageReport, coverage_notes, iso, report_coverage
 from mexcflow.store import DATABASE, Store
 from mexcflow.store.coverage import read_intervals
+from mexcflow.store.forms import LOCAL, Existing, Kept, existing_tables, string_flaw
 from mexcflow.store.scan import TYPES, Backwards, TypeScan, scan_order, scan_table
-from mexcflow.store.schema import STRING_TABLE, Existing, existing_tables
-from mexcflow.store.sizes import folder_bytes, table_files, torn_files
+from mexcflow.store.sizes import folder_bytes, string_table_files, torn_files
 
 BUDGET_BYTES_A_DAY = 500_000_000
 """What a day of all tables may take before it is worth a note."""
@@ -71,6 +72,7 @@ class Report:
     database: str = ""
     checked_at: str = ""
     volume_bytes: int = 0
+    container: Container | None = None
     growth_bytes_a_day: float | None = None
     growth_budget_bytes_a_day: int = BUDGET_BYTES_A_DAY
     tables: dict[str, TableReport] = field(default_factory=dict)
@@ -98,7 +100,7 @@ def verify(
         stream = streams.get(table)
         found = TableReport(symbol=stream.symbol if stream else None)
         report.tables[table] = found
-        scans = _verify_table(store, table, existing.get(table), found, now_ms=now_ms, progress=progress)
+        scans = _verify_table(store, table, existing, found, now_ms=now_ms, progress=progress)
         events = _events(scans)
         if stream and events:
             progress(f"reading the coverage of {table}")
@@ -107,6 +109,9 @@ def verify(
             _take_journal(store, stream, found)
     progress("adding up the data folder")
     report.volume_bytes = folder_bytes(store)
+    if store.folder is None:
+        progress("asking docker about the database's container")
+        _take_container(report, store.location)
     return _concluded(report)
 
 
@@ -119,7 +124,19 @@ def missing(location: str, reason: str, *, now_ms: int) -> Report:
 def _chosen(tables: Sequence[str], existing: dict[str, Existing], streams: dict[str, Instance]) -> list[str]:
     if tables:
         return list(dict.fromkeys(tables))
-    return [name for name, there in existing.items() if there.is_string_table or name in streams]
+    held = {f"{name}{LOCAL}" for name, there in existing.items() if there.cluster}
+    return [
+        name for name in existing if name in streams or (name not in held and not string_flaw(name, existing))
+    ]
+
+
+def _take_container(report: Report, location: str) -> None:
+    """Say what docker knows of a database that a compose file runs; its sizes are the real ones."""
+    seen = look_up(location)
+    report.container = seen.container
+    report.notes.extend(seen.notes)
+    if seen.container and seen.container.volume_bytes is not None:
+        report.volume_bytes = seen.container.volume_bytes
 
 
 def _concluded(report: Report) -> Report:
@@ -143,7 +160,7 @@ def _concluded(report: Report) -> Report:
 def _verify_table(
     store: Store,
     table: str,
-    existing: Existing | None,
+    existing: dict[str, Existing],
     found: TableReport,
     *,
     now_ms: int,
@@ -151,21 +168,27 @@ def _verify_table(
 ) -> list[TypeScan]:
     """Fill in `found`; returns what was counted, nothing of a table that cannot be read."""
     scans: list[TypeScan] = []
-    if existing is None:
+    there = existing.get(table)
+    if there is None:
         found.problems.append(f"there is no table {DATABASE}.{table}: run `mexcflow setup`")
         return scans
-    if not existing.is_string_table:
-        found.problems.append(f"not one of ours: it is {existing}; needed is {STRING_TABLE}")
+    flaw = string_flaw(table, existing)
+    if flaw is not None:
+        found.problems.append(f"not one of ours: it is {flaw.what}")
         return scans
+    in_order = there.kept is Kept.STRIPELOG
     try:
-        files = table_files(store, table)
-        found.data_bin_bytes, found.index_mrk_bytes = files
-        found.problems.extend(torn_files(store, table))
+        found.data_bin_bytes, found.index_mrk_bytes = string_table_files(store, table, there)
+        if in_order:
+            found.problems.extend(torn_files(store, table))
         progress(f"reading every row of {table}")
         scans = scan_table(store, table, now_ms)
         _take_rows(found, scans, now_ms)
-        progress(f"comparing the times of {table}")
-        _take_order(found, scan_order(store, table, BACKWARDS_LIMIT_MS))
+        if in_order:
+            progress(f"comparing the times of {table}")
+            _take_order(found, scan_order(store, table, BACKWARDS_LIMIT_MS))
+        elif found.rows:
+            found.notes.append("its engine sorts the rows: whether times ran backwards cannot be seen")
     except Permanent as error:
         # a damaged file, or a table somebody else wrote into: a finding, not a failure of ours
         found.problems.append(f"cannot be read: {error}")

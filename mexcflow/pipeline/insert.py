@@ -4,7 +4,8 @@ The flush interval is a real timer: rows leave when it ends, however few, or ear
 full. An interval of 0 means: as soon as the previous INSERT is back. A batch is one INSERT, in the
 table whole or not at all. It gets its name in the journal before it is sent, and is acknowledged when the
 table has it. When it is not known whether it has (no answer came; the process was killed), the table's
-row count decides: see `fence.py`. So the first thing a new run does is to finish what the last one left.
+row count decides: see `fence.py`; where the engine takes tokens, the batch is sent again: `token_table.py`.
+So the first thing a new run does is to finish what the last one left.
 """
 
 import logging
@@ -27,7 +28,8 @@ from mexcflow.journal import Journal, Taken
 from mexcflow.metrics import Metrics, Tally
 from mexcflow.pipeline.decode import Batch, decode
 from mexcflow.pipeline.disk import check_free
-from mexcflow.pipeline.table import InsertSettings, Rewound, Table
+from mexcflow.pipeline.table import InsertSettings, Rewound
+from mexcflow.pipeline.token_table import open_table
 from mexcflow.pipeline.witness import Witness
 from mexcflow.store import Store
 
@@ -75,7 +77,9 @@ class Inserter:
     def run(self) -> None:
         """Insert until closed; raises what no further attempt can mend."""
         store = self._retrying("connect to the database")(self._connect)
-        self._table = Table(store, self._journal, self._settings, self._clock)
+        self._table = self._retrying("look at the table")(
+            open_table, store, self._journal, self._settings, self._clock
+        )
         self._retrying("look at the table")(self._table.look)
         self._settle()
         while not (self._closing.is_set() and self._journal.drained):

@@ -6,7 +6,8 @@ neither: so what a swap has put aside is never taken for an unfinished copy and 
 
 from mexcflow.errors import Misuse
 from mexcflow.store.fence import table_state
-from mexcflow.store.schema import check_table, existing_tables, table_sql
+from mexcflow.store.forms import existing_tables, string_flaw
+from mexcflow.store.schema import check_table, table_sql
 from mexcflow.store.store import DATABASE, Store, quoted
 
 _MARK = "made by mexcflow rebuild, beside "
@@ -18,15 +19,15 @@ def drop_unfinished(store: Store, beside: str, *, uuid: str | None) -> bool:
 
     Raises `Misuse` for any other table of that name.
     """
-    there = existing_tables(store).get(beside)
-    if there is None:
+    tables = existing_tables(store)
+    if beside not in tables:
         return False
     full = f"{DATABASE}.{beside}"
     ((comment,),) = store.query(
         "SELECT comment FROM system.tables WHERE database = {database:String} AND name = {name:String}",
         {"database": DATABASE, "name": beside},
     )
-    if not there.is_string_table or comment != _mark(uuid):
+    if string_flaw(beside, tables) or comment != _mark(uuid):
         raise Misuse(
             f"{full} is there already, and no earlier rebuild made it of the present table; it may be the "
             "table from before a swap",

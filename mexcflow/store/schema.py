@@ -1,47 +1,34 @@
 """The tables and views of `sql/`, applied so that a second time changes nothing.
 
-The numbered files are written for one string table, `btc`, so that a person can paste them into
-clickhouse-client; for another one "`btc" becomes "`<table>". Statements without it concern all symbols.
 What exists already is compared with what is needed, all of it before the first change: a table of ours is
-never altered, a table that is not ours is never touched.
+never altered, a table that is not ours is never touched. `cluster.py` does the same on many nodes.
 """
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from mexcflow.config import check_table_name, shipped
+from mexcflow.config import check_table_name
 from mexcflow.errors import SchemaMismatch, StatementRefused
-from mexcflow.store.store import DATABASE, Store, quoted
-
-ENGINE = "StripeLog"
-COLUMNS = (
-    ("ts", "DateTime64(3)"),
-    ("mt", "Enum8('t' = 1, 'd' = 2, 'dp' = 3, 'dl' = 4)"),
-    ("m", "String"),
+from mexcflow.store.forms import (
+    LOCAL,
+    Existing,
+    Flaw,
+    Kept,
+    coverage_flaw,
+    coverage_local_flaw,
+    existing_tables,
+    local_flaw,
+    string_flaw,
 )
+from mexcflow.store.statements import Statement, read_statements
+from mexcflow.store.store import Store, quoted
 
-COVERAGE_FORM = "ReplacingMergeTree(updated) ORDER BY (exchange, symbol, channel, from, state)"
-COVERAGE_COLUMNS = (
-    ("exchange", "LowCardinality(String)"),
-    ("symbol", "LowCardinality(String)"),
-    ("channel", "LowCardinality(String)"),
-    ("from", "DateTime64(3)"),
-    ("to", "DateTime64(3)"),
-    ("state", "Enum8('live' = 1, 'outage' = 2, 'gap' = 3)"),
-    ("reason", "String"),
-    ("frames", "UInt64"),
-    ("rows", "UInt64"),
-    ("run", "String"),
-    ("host", "LowCardinality(String)"),
-    ("updated", "DateTime64(3)"),
-)
+Tables = Mapping[str, Mapping[str, Existing]]
+"""The tables and views of each database by name."""
 
-_HEAD = re.compile(
-    r"CREATE (?:OR REPLACE )?(DATABASE|TABLE|VIEW) (?:IF NOT EXISTS )?`?(\w+)`?(?:\.`?(\w+)`?)?"
-)
 _SYSTEM_LOG = "_log(_[0-9]+)?$"
+_VARIANTS = {Kept.STRIPELOG: "", Kept.MERGETREE: "mergetree", Kept.DISTRIBUTED: "cluster"}
+"""The folder below `sql/` for each way of keeping rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,53 +48,6 @@ class SetupSummary:
             mine.extend(thing for thing in getattr(other, name) if thing not in mine)
 
 
-class Existing(NamedTuple):
-    """A table or view that is there: `columns` are (name, type), `select` is a view's own SELECT.
-
-    `form` is the engine with its arguments and its order, without settings.
-    """
-
-    engine: str
-    columns: tuple[tuple[str, str], ...]
-    select: str
-    form: str
-
-    @property
-    def is_string_table(self) -> bool:
-        """Whether this is a table of the one form we write into."""
-        return self.engine == ENGINE and self.columns == COLUMNS
-
-    @property
-    def is_coverage(self) -> bool:
-        """Whether this is a table of the one form that coverage has."""
-        return self.form == COVERAGE_FORM and self.columns == COVERAGE_COLUMNS
-
-    @property
-    def in_full(self) -> str:
-        """Its columns, and its engine with all that belongs to it."""
-        return str(self._replace(engine=self.form))
-
-    def __str__(self) -> str:
-        return f"{self.engine} ({', '.join(f'{name} {kind}' for name, kind in self.columns)})"
-
-
-STRING_TABLE = Existing(ENGINE, COLUMNS, "", ENGINE)
-"""What a string table has to be."""
-COVERAGE_TABLE = Existing("ReplacingMergeTree", COVERAGE_COLUMNS, "", COVERAGE_FORM)
-"""What the table of coverage has to be."""
-
-
-class _Statement(NamedTuple):
-    kind: str  # database, table, view
-    database: str
-    name: str  # without the database; '' for a database itself
-    sql: str
-    of_symbol: bool
-
-    def __str__(self) -> str:
-        return f"{self.database}.{self.name}" if self.name else self.database
-
-
 def ensure_table(store: Store, table: str) -> SetupSummary:
     """Create `table`, its views and what concerns no symbol where they are missing; see `apply`."""
     return apply(store, [table])
@@ -116,76 +56,56 @@ def ensure_table(store: Store, table: str) -> SetupSummary:
 def check_table(store: Store, table: str) -> None:
     """Raise `SchemaMismatch` when `table`, or what goes with it, is there and not ours. Changes nothing."""
     check_table_name(table, where="--table")
-    statements = _statements([table])
-    _refuse_mismatches(statements, _existing(store, statements))
+    statements = read_statements([table])
+    refuse_mismatches(statements, tables_of(store, statements))
 
 
 def table_sql(table: str) -> str:
     """Return the statement that makes a string table, without its views."""
-    return next(one.sql for one in _statements([table]) if one.kind == "table" and one.of_symbol)
+    return next(one.sql for one in read_statements([table]) if one.kind == "table" and one.of_symbol)
 
 
-def apply(store: Store, tables: Sequence[str]) -> SetupSummary:
+def apply(store: Store, tables: Sequence[str], *, kept: Kept | None = None) -> SetupSummary:
     """Bring the databases to what `sql/` says for these string tables and return what was done.
 
-    Without tables, what concerns no symbol is still made. Raises `SchemaMismatch`, before anything is
-    changed, when a table of such a name has another form or has the name of one of our views.
+    Without tables, what concerns no symbol is still made. `kept` says how the string tables are to keep
+    their rows; by default a table that is there may be any of ours, and one that is made is StripeLog.
+    Raises `SchemaMismatch`, before anything is changed, when a table of such a name has another form or has
+    the name of one of our views.
     """
     for table in tables:
         check_table_name(table, where="--table")
-    statements = _statements(tables)
-    existing = _existing(store, statements)
-    _refuse_mismatches(statements, existing)
-    databases = [name for (name,) in store.query("SELECT name FROM system.databases")]
+    statements = read_statements(tables, variant=_VARIANTS[kept or Kept.STRIPELOG])
+    existing = tables_of(store, statements)
+    refuse_mismatches(statements, existing, kept=kept)
     summary = SetupSummary()
     for statement in statements:
-        label = f"{statement.kind} {statement}"
-        if str(statement) not in (existing if statement.name else databases):
-            store.command(statement.sql)
-            summary.created.append(label)
-        elif statement.kind == "view" and not _same_view(store, statement.sql, existing[str(statement)]):
-            store.command(statement.sql)
-            summary.replaced.append(label)
-        else:
-            summary.found.append(label)
+        there = existing.get(statement.database)
+        bring(store, statement, summary, there=None if there is None else there.get(statement.name))
     return summary
 
 
-def existing_tables(store: Store, database: str = DATABASE) -> dict[str, Existing]:
-    """Return every table and view of a database by its name."""
-    of_database = {"database": database}
-    # the tables first: one that another process makes meanwhile then has its columns, or is not there yet
-    found = store.query(
-        "SELECT name, engine, as_select, engine_full FROM system.tables WHERE database = {database:String} "
-        "ORDER BY name",
-        of_database,
-    )
-    columns: dict[str, list[tuple[str, str]]] = {}
-    for table, name, kind in store.query(
-        "SELECT table, name, type FROM system.columns WHERE database = {database:String} "
-        "ORDER BY table, position",
-        of_database,
-    ):
-        columns.setdefault(table, []).append((name, kind))
+def tables_of(store: Store, statements: Iterable[Statement]) -> Tables:
+    """Return what is in each database that the statements name; a database's own name is '' there."""
+    databases = {name for (name,) in store.query("SELECT name FROM system.databases")}
     return {
-        name: Existing(engine, tuple(columns[name]), select, _form(engine, full))
-        for name, engine, select, full in found
-        if name in columns  # else it was dropped meanwhile
-    }
-
-
-def _form(engine: str, full: str) -> str:
-    # versions differ in which names they put into backquotes
-    return full.partition(" SETTINGS ")[0].replace("`", "") or engine
-
-
-def _existing(store: Store, statements: Iterable[_Statement]) -> dict[str, Existing]:
-    """Return every table and view of the databases that the statements name, by its full name."""
-    return {
-        f"{database}.{name}": there
+        database: existing_tables(store, database) | {"": Existing("", (), "", "")}
         for database in {statement.database: None for statement in statements}
-        for name, there in existing_tables(store, database).items()
+        if database in databases
     }
+
+
+def bring(store: Store, statement: Statement, summary: SetupSummary, *, there: Existing | None) -> None:
+    """Execute a statement if what it makes is not there, or is a view that differs."""
+    label = f"{statement.kind} {statement}"
+    if there is None:
+        store.command(statement.sql)
+        summary.created.append(label)
+    elif statement.kind == "view" and not _same_view(store, statement.sql, there):
+        store.command(statement.sql)
+        summary.replaced.append(label)
+    else:
+        summary.found.append(label)
 
 
 def drop_system_logs(store: Store) -> SetupSummary:
@@ -209,47 +129,53 @@ def drop_system_logs(store: Store) -> SetupSummary:
     return summary
 
 
-def _statements(tables: Iterable[str]) -> list[_Statement]:
-    """Return every statement of `sql/` for these tables in the files' order, those of no symbol once."""
-    texts = [path.read_text(encoding="utf-8") for path in sorted(shipped("sql").glob("*.sql"))]
-    found: dict[tuple[str, str, str], _Statement] = {}
-    for table in tables or [""]:
-        for text in texts:
-            for sql in re.split(r";\s*(?:\n|\Z)", re.sub(r"^--.*\n", "", text, flags=re.M)):
-                statement = _statement(sql.strip(), table)
-                if statement and (table or not statement.of_symbol):
-                    found.setdefault(statement[:3], statement)
-    return list(found.values())
-
-
-def _statement(sql: str, table: str) -> _Statement | None:
-    if not sql:
-        return None
-    of_symbol = "`btc" in sql
-    sql = sql.replace("`btc", f"`{table}")
-    head = _HEAD.match(sql)
-    if head is None:
-        raise StatementRefused(f"sql/: neither database, table nor view: {sql[:80]}")
-    kind, database, name = head.groups()
-    return _Statement(kind.lower(), database, name or "", sql, of_symbol)
-
-
-def _refuse_mismatches(statements: Iterable[_Statement], existing: dict[str, Existing]) -> None:
+def refuse_mismatches(statements: Iterable[Statement], existing: Tables, *, kept: Kept | None = None) -> None:
+    """Raise `SchemaMismatch` for the first thing that is there in a form that is not ours, or not `kept`."""
     for statement in statements:
-        there = existing.get(str(statement))
-        if there is None:
+        tables = existing.get(statement.database, {})
+        if statement.name not in tables:
+            _refuse_beside_cluster(statement, existing, kept)
             continue
-        hint = f"Rename it: RENAME TABLE {statement} TO {statement}_old"
-        if statement.of_symbol:
-            hint = f"Give ours another name (--table, or `table` in the instance file), or r{hint[1:]}"
-        if statement.kind == "view":
-            fits, found, needed = there.engine == "View", str(there), "a view of that name"
-        elif statement.of_symbol:
-            fits, found, needed = there.is_string_table, str(there), str(STRING_TABLE)
-        else:
-            fits, found, needed = there.is_coverage, there.in_full, COVERAGE_TABLE.in_full
-        if not fits:
-            raise SchemaMismatch(f"{statement} exists and is {found}; needed is {needed}", hint=hint)
+        flaw = _flaw(statement, tables, kept)
+        if flaw is not None:
+            hint = f"Rename it: RENAME TABLE {statement} TO {statement}_old"
+            if statement.of_symbol:
+                hint = f"Give ours another name (--table, or `table` in the instance file), or r{hint[1:]}"
+            raise SchemaMismatch(f"{statement} exists and is {flaw.what}", hint=flaw.hint or hint)
+
+
+def _flaw(statement: Statement, tables: Mapping[str, Existing], kept: Kept | None) -> Flaw | None:
+    there = tables[statement.name]
+    local = statement.name.endswith(LOCAL) and kept is Kept.DISTRIBUTED
+    if statement.kind == "database":
+        return None
+    if statement.kind == "view":
+        return None if there.engine == "View" else Flaw(f"{there}; needed is a view of that name")
+    if not statement.of_symbol:
+        flaw = coverage_local_flaw(there) if local else coverage_flaw(tables)
+        return flaw or (_not_kept(there, statement, kept) if kept is Kept.DISTRIBUTED and not local else None)
+    if local:
+        return local_flaw(statement.name, there)
+    return string_flaw(statement.name, tables) or _not_kept(there, statement, kept)
+
+
+def _not_kept(there: Existing, statement: Statement, kept: Kept | None) -> Flaw | None:
+    if kept is None or there.kept is kept:
+        return None
+    return Flaw(
+        f"{there.engine}; needed is {kept.value}",
+        f"docs/scaling.md says how to move its rows. First: RENAME TABLE {statement} TO {statement}_old",
+    )
+
+
+def _refuse_beside_cluster(statement: Statement, existing: Tables, kept: Kept | None) -> None:
+    """Make no table of one server's own where all others are a cluster's."""
+    coverage = existing.get("market_data", {}).get("coverage")
+    if statement.kind == "table" and kept is not Kept.DISTRIBUTED and coverage and coverage.cluster:
+        raise SchemaMismatch(
+            f"there is no table {statement}, and the tables of this server are a cluster's",
+            hint=f"Make it on all nodes: mexcflow setup --cluster {coverage.cluster}",
+        )
 
 
 def _same_view(store: Store, sql: str, existing: Existing) -> bool:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import orjson
 
 from mexcflow.errors import DiskFailed
+from mexcflow.store.forms import LOCAL, Existing, Kept
 from mexcflow.store.store import DATABASE, Store
 
 _SAME_LOOKS = 5
@@ -25,14 +26,28 @@ class TableFiles(NamedTuple):
 def table_files(store: Store, table: str) -> TableFiles:
     """Return the sizes of a table's files; a table without rows has none, and 0 bytes."""
     if store.folder is None:
-        sql = (
-            "SELECT ifNull(total_bytes, 0) FROM system.tables WHERE database = {database:String} "
-            "AND name = {name:String}"
-        )
-        rows = store.query(sql, {"database": DATABASE, "name": table})
-        return TableFiles(int(rows[0][0]) if rows else 0, None)
+        return TableFiles(_total_bytes(store, table, "system.tables"), None)
     folder = store.table_folder(table)
     return TableFiles(_file_bytes(folder / "data.bin"), _file_bytes(folder / "index.mrk"))
+
+
+def string_table_files(store: Store, table: str, there: Existing) -> TableFiles:
+    """Return what a string table of any kind takes; of a cluster's, one replica of each shard."""
+    if there.kept is Kept.STRIPELOG:
+        return table_files(store, table)
+    if there.kept is Kept.MERGETREE:
+        return TableFiles(_total_bytes(store, table, "system.tables"), None)
+    everywhere = "cluster({cluster:String}, system.tables)"
+    return TableFiles(_total_bytes(store, table + LOCAL, everywhere, cluster=there.cluster), None)
+
+
+def _total_bytes(store: Store, table: str, of: str, **more: str) -> int:
+    ((total,),) = store.query(
+        f"SELECT sum(ifNull(total_bytes, 0)) FROM {of} "  # noqa: S608
+        "WHERE database = {database:String} AND name = {name:String}",
+        {"database": DATABASE, "name": table, **more},
+    )
+    return int(total)
 
 
 def torn_files(store: Store, table: str) -> list[str]:

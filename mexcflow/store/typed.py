@@ -2,13 +2,15 @@
 
 A value is a text, a whole number or None (NULL); a time is the text that `spelled_ms` makes of Unix ms.
 With a token an INSERT is there once, however often it is sent, as long as the table's
-`non_replicated_deduplication_window` remembers it (10,000 INSERTs, also after the database was closed).
+`non_replicated_deduplication_window` remembers it (10,000 INSERTs, also after the database was closed); in a
+cluster likewise, see `tokens.py`.
 """
 
 from collections.abc import Sequence
 
 from mexcflow.errors import StatementRefused
 from mexcflow.store.store import Store
+from mexcflow.store.tokens import once
 from mexcflow.store.tsv import escaped
 
 
@@ -34,8 +36,7 @@ def insert_typed(
             )
     lines = ["\t".join([_field(value) for value in row]) + "\n" for row in rows]
     block = "".join(lines).encode("utf-8", "replace")
-    settings = {"insert_deduplication_token": token} if token else {}
-    store.insert_block(table, columns, block, settings)
+    store.insert_block(table, columns, block, once(token) if token else {})
 
 
 def _field(value: object) -> str:

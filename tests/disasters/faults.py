@@ -69,14 +69,19 @@ class Outcome:
 
 
 def play_faults(
-    folder: Path, *, seed: int, seconds: float, on_fault: Callable[[int], None] = lambda _: None
+    folder: Path,
+    *,
+    seed: int,
+    seconds: float,
+    on_fault: Callable[[int], None] = lambda _: None,
+    kind: type[Server] = Server,
 ) -> Outcome:
     """Record through so many seconds of faults, catch up, stop in order, and judge the table."""
     rng = random.Random(seed)
     outcome = Outcome(seed)
     began = time.monotonic()
     settings = Settings(recording=without_end, rate=RATE, keep_sent=True)
-    with Server(folder / "server") as server, Simulator.of(settings) as exchange:
+    with kind(folder / "server") as server, Simulator.of(settings) as exchange:
         run = _start(exchange, server, folder, rng)
         try:
             run.wait_for_frames()

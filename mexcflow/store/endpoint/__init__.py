@@ -20,19 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mexcflow.errors import Misuse
+from mexcflow.errors import Misuse, StoreUnavailable
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from mexcflow.store.endpoint.app import App
     from mexcflow.store.endpoint.engine import Engine
+    from mexcflow.store.endpoint.serve import Server
 
 logger = logging.getLogger(__name__)
-
-_KEEP_ALIVE_S = 3600
-"""Idle connections are kept long: an INSERT into one that is just being closed has an unknown outcome."""
-
 
 _SPARE = 8
 """Worker threads beside those of the statements: they take bodies in, and kill."""
@@ -50,7 +45,7 @@ class Endpoint:
         self._host = host
         self._port = port
         self._thread: threading.Thread | None = None
-        self._server: uvicorn.Server
+        self._server: Server
         self._app: App
         self._engine: Engine
         self._workers: ThreadPoolExecutor
@@ -64,38 +59,23 @@ class Endpoint:
 
     def serve(self, listener: socket.socket) -> None:
         """Serve who comes in there, in a thread of its own."""
-        import uvicorn
-
         from mexcflow.store.endpoint.app import LIMIT, App
         from mexcflow.store.endpoint.engine import Engine
         from mexcflow.store.endpoint.request import Gate
+        from mexcflow.store.endpoint.serve import server
 
         self._engine = Engine(self._folder)
         self._workers = ThreadPoolExecutor(LIMIT + _SPARE, thread_name_prefix="endpoint")
         gate = Gate(token=self._token, owner=self._owner, host=self._host)
         self._app = App(self._folder, self._engine, gate, self._workers, self._owner)
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self._app,
-                loop="asyncio",
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                log_level="critical",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=1,
-            )
-        )
+        self._server = server(self._app)
         self._thread = threading.Thread(
             target=self._server.run, args=([listener],), name="endpoint", daemon=True
         )
         self._thread.start()
-        while not self._server.started and self._thread.is_alive():
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise StoreUnavailable(f"{self._folder}: the endpoint does not start")
             time.sleep(0.001)
 
     def close(self, *, grace_s: float = 5.0) -> None:
@@ -105,13 +85,13 @@ class Endpoint:
         self._app.draining = True
         self._wait(grace_s)
         until = time.monotonic() + 5
-        while len(self._engine.statements) and time.monotonic() < until:
-            for running in self._engine.statements.all():
+        while (executing := self._engine.statements.executing()) and time.monotonic() < until:
+            for running in executing:
                 self._engine.statements.kill(running)
             self._wait(0.2)
         self._server.should_exit = True
         self._thread.join()
-        self._workers.shutdown(wait=not len(self._engine.statements))
+        self._workers.shutdown(wait=not self._engine.statements.executing())
         self._engine.close()
         self._thread = None
 

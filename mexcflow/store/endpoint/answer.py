@@ -5,6 +5,7 @@ stream, after the marker that current servers send, and the connection is cut: n
 """
 
 import asyncio
+import re
 import secrets
 import tempfile
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -27,9 +28,10 @@ _HELD_S = 0.1
 """A result that comes slowly is streamed after so long, and not held until there is a megabyte of it."""
 _SMALL_BYTES = 1 << 16
 """Packed by the event loop itself; more is packed in a thread."""
-_SPOOL_BYTES = 1 << 22
+_SPOOL_BYTES = 1 << 24
 """Of a result that the client wants only as a whole so much is in memory, the rest on the disk."""
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _CONTENT_TYPES = {
     "TabSeparated": "text/tab-separated-values; charset=UTF-8",
     "TSV": "text/tab-separated-values; charset=UTF-8",
@@ -173,7 +175,8 @@ class Answer:
         if packed:
             given["Content-Encoding"] = self._encoding
         pairs = [
-            (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in given.items()
+            (name.encode("latin-1"), _CONTROLS.sub(" ", value).encode("latin-1", "replace"))
+            for name, value in given.items()
         ]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 

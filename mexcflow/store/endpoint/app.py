@@ -15,6 +15,7 @@ from typing import Any
 
 from mexcflow.store.endpoint.answer import Answer, Send
 from mexcflow.store.endpoint.engine import Engine, Outcome
+from mexcflow.store.endpoint.form import LONGEST_BYTES, fields, is_form
 from mexcflow.store.endpoint.pipe import Pipe
 from mexcflow.store.endpoint.refusal import ClientGone, Refusal
 from mexcflow.store.endpoint.request import Gate, Request
@@ -30,6 +31,7 @@ LIMIT = 32
 
 _PIECE_BYTES = 1 << 20
 _KILL_EVERY_S = 0.1
+_SWEEP_EVERY_S = 1.0
 
 
 class App:
@@ -43,6 +45,7 @@ class App:
         self._owner = owner
         self._host = socket.gethostname()
         self._active = 0
+        self._sweeper: asyncio.Task[None] | None = None
         self.draining = False
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -68,10 +71,7 @@ class App:
         self, request: Request, receive: Receive, answer: Answer, headers: dict[str, str]
     ) -> None:
         self._gate.check_site(request)
-        has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-        if request.path == "/ping" or (
-            request.path == "/" and request.reads_only and "query" not in request.parameters
-        ):
+        if request.path == "/ping" or request.asks_nothing:
             await answer.text(b"Ok.\n")
             return
         self._gate.check_sender(request)
@@ -86,18 +86,28 @@ class App:
         try:
             headers["X-ClickHouse-Query-Id"] = running.query_id
             headers["X-ClickHouse-Timezone"] = request.settings["session_timezone"] or "UTC"
-            upload = self._engine.upload(request)
-            try:
-                rest = await _received(receive, upload) if has_body and not request.reads_only else b""
-                await self._execute(request, receive, answer, _Job(upload, rest, running))
-            finally:
-                upload.close()
+            await self._statement(request, receive, answer, running)
         finally:
             self._engine.statements.leave(running)
+
+    async def _statement(self, request: Request, receive: Receive, answer: Answer, running: Running) -> None:
+        kind = request.headers.get("content-type", "")
+        if request.has_body and is_form(kind):
+            request.parameters |= fields(kind, await _form(receive))
+        upload = self._engine.upload(request)
+        try:
+            rest = b""
+            if request.has_body and not is_form(kind):
+                rest = await _received(receive, upload)
+            await self._execute(request, receive, answer, _Job(upload, rest, running))
+        finally:
+            upload.close()
 
     async def _execute(self, request: Request, receive: Receive, answer: Answer, job: "_Job") -> None:
         if self._active >= LIMIT:
             raise Refusal(202, f"Too many simultaneous queries. Maximum: {LIMIT}")
+        if "session_id" in request.parameters and self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._drop_idle_sessions())
         self._active += 1
         gone = asyncio.ensure_future(_gone(receive))
         pipe = Pipe(gone)
@@ -106,10 +116,17 @@ class App:
             fmt = request.default_format
             await answer.send_result(pipe, fmt, outcome)
         finally:
-            self._active -= 1
             pipe.close()
             gone.cancel()
-            await self._until_ended(job, outcome)
+            try:
+                await self._until_ended(job, outcome)
+            finally:
+                self._active -= 1
+
+    async def _drop_idle_sessions(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY_S)
+            await asyncio.to_thread(self._engine.sessions.drop_idle)
 
     def _run(self, request: Request, job: "_Job", pipe: Pipe) -> Outcome:
         """Execute a statement; the one thing that worker threads do."""
@@ -124,7 +141,7 @@ class App:
     async def _until_ended(self, job: "_Job", outcome: "asyncio.Future[Outcome]") -> None:
         """Wait until the engine is done with a statement; one that only reads is told to end."""
         while not outcome.done():
-            if job.upload.statement.reads:
+            if job.upload.reads:
                 await asyncio.get_running_loop().run_in_executor(
                     self._workers, self._engine.statements.kill, job.running
                 )
@@ -153,6 +170,19 @@ async def _received(receive: Receive, upload: Upload) -> bytes:
         if len(piece) >= _PIECE_BYTES:
             await asyncio.to_thread(upload.feed, bytes(piece))
             piece.clear()
+
+
+async def _form(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body += message.get("body", b"")
+        if len(body) > LONGEST_BYTES:
+            raise Refusal(62, f"The form is longer than {LONGEST_BYTES} bytes", status=413)
+        if not message.get("more_body", False):
+            return bytes(body)
 
 
 async def _gone(receive: Receive) -> None:

@@ -1,7 +1,6 @@
 """A request's head: parameters, headers, who sends it, and whether we listen to them at all."""
 
 import base64
-import binascii
 import hmac
 import ipaddress
 import socket
@@ -56,6 +55,17 @@ class Request:
         return self.method in ("GET", "HEAD")
 
     @property
+    def has_body(self) -> bool:
+        """Whether a body is worth looking at."""
+        announced = self.headers.get("content-length", "0") != "0" or "transfer-encoding" in self.headers
+        return announced and not self.reads_only
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether it only wants to know that somebody is there."""
+        return self.path == "/" and self.reads_only and "query" not in self.parameters
+
+    @property
     def settings(self) -> dict[str, str]:
         """The engine's settings for this statement."""
         given = self.parameters.items()
@@ -93,7 +103,7 @@ class Request:
         elif kind.lower() == "basic":
             try:
                 found.append(base64.b64decode(credentials).decode("utf-8", "replace").partition(":")[2])
-            except binascii.Error:
+            except ValueError:
                 raise Refusal(516, "The Authorization header is not Base64") from None
         return [password for password in found if password]
 
@@ -115,7 +125,7 @@ class Gate:
         if len(request.hosts) != 1 or not self._is_ours(request.hosts[0]):
             raise Refusal(0, "This Host is not served here\n", status=403)
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != request.hosts[0].lower():
+        if origin is not None and _netloc(origin)[1] != request.hosts[0].lower():
             raise Refusal(0, "Requests from web pages are not served\n", status=403)
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise Refusal(0, "Requests from web pages are not served\n", status=403)
@@ -137,8 +147,8 @@ class Gate:
             )
 
     def _is_ours(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
-        if name.lower() in self._names:
+        name = _netloc(f"//{host}")[0]
+        if name in self._names:
             return True
         if not self._any_address:
             return False
@@ -147,3 +157,12 @@ class Gate:
         except ValueError:
             return False
         return True
+
+
+def _netloc(url: str) -> tuple[str, str]:
+    """Return the host, and the host with the port as they are written; both '' for what is no URL."""
+    try:
+        parts = urlsplit(url)
+        return (parts.hostname or "").lower(), parts.netloc.lower()
+    except ValueError:
+        return "", ""

@@ -40,9 +40,9 @@ class Statements:
         """Forget a statement that has ended."""
         self._running.pop(running.query_id, None)
 
-    def all(self) -> list[Running]:
-        """Return what runs now."""
-        return list(self._running.values())
+    def executing(self) -> list[Running]:
+        """Return those that the engine has by now; of the others the body is still on its way."""
+        return [running for running in list(self._running.values()) if running.mark]
 
     def engine_id(self, query_id: str) -> str:
         """Return the engine's own id of a statement, or what was given when it is none of ours."""

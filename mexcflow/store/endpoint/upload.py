@@ -53,6 +53,11 @@ class Upload:
         return self._statement
 
     @property
+    def reads(self) -> bool:
+        """Whether it is known by now that the statement only reads."""
+        return self._statement is not None and self._statement.reads
+
+    @property
     def path(self) -> str:
         """The file with an INSERT's data; opened anew it is read from its beginning."""
         return f"/proc/self/fd/{self._file}"
