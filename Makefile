@@ -9,6 +9,7 @@ SYMBOL ?= BTC_USDT
 DEMO_SECONDS ?= 20
 DEMO_DATA := demo-data
 TRIALS ?= 500
+TOGETHER ?= 200
 SECONDS ?= 0
 CUTS ?= 10
 FAULT_SECONDS ?= 600
@@ -61,9 +62,9 @@ demo: $(VENV)/installed ## Record from a simulated MEXC for 20 s, verify, and sh
 test: $(VENV)/installed-dev ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-torture: $(VENV)/installed-dev ## TRIALS=500 kills, CUTS=10 power cuts (root), FAULT_SECONDS=600 of faults; tables must be exact
+torture: $(VENV)/installed-dev ## TRIALS=500 kills, TOGETHER=200 of six processes on one folder, CUTS=10 power cuts (root), FAULT_SECONDS=600 of faults; tables must be exact
 	@failed=0; \
-	$(BIN)/python -m tests.kill.torture --trials $(TRIALS) --seconds $(SECONDS) $(ARGS) || failed=1; \
+	$(BIN)/python -m tests.kill.torture --trials $(TRIALS) --together $(TOGETHER) --seconds $(SECONDS) $(ARGS) || failed=1; \
 	$(BIN)/python -m tests.disasters.torture --cuts $(CUTS) --fault-seconds $(FAULT_SECONDS) $(ARGS) || failed=1; \
 	exit $$failed
 

@@ -28,6 +28,8 @@ CONFIG_VARIABLE = "MEXCFLOW_CONFIG"
 PASSWORD_VARIABLE = "MEXCFLOW_PASSWORD"  # noqa: S105 - a name
 PASSWORD_FILE_VARIABLE = "MEXCFLOW_PASSWORD_FILE"  # noqa: S105 - a name
 CA_FILE_VARIABLE = "MEXCFLOW_CA_FILE"
+STARTED_BY = "--started-by"
+"""How `mexcflow up` tells an engine who started it: its own PID."""
 UP_VARIABLE = "MEXCFLOW_UP"
 """Set by `mexcflow up` for what it starts: its own PID."""
 TABLE_NAME = re.compile(r"[a-z0-9_]{1,64}")
@@ -158,6 +160,8 @@ def check_table_name(table: str, *, where: str) -> None:
 
 def load_instance(path: Path) -> Instance:
     """Read one instance file; every error names the file and the key."""
+    if path.exists() and not path.is_file():  # a pipe would keep us waiting
+        raise Misuse(f"{path}: this is no file", hint="An instance file is a TOML file")
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -195,6 +199,12 @@ def load_instances(config: Path) -> list[Instance]:
     if not config.is_dir():
         raise Misuse(f"{config}: no such folder of instance files", hint="Give one with --config")
     return [load_instance(path) for path in sorted(config.glob("*.toml"))]
+
+
+def told(path: Path, error: Misuse) -> str:
+    """Return an error's text with the file that it is about."""
+    text = str(error)
+    return text if text.startswith(f"{path}: ") else f"{path}: {text}"
 
 
 def conflict(instance: Instance, others: Iterable[Instance]) -> str:

@@ -6,6 +6,7 @@ the engines, whose tokens are then kept by the plain ones. `received` holds what
 """
 
 import contextlib
+import http.server
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ from mexcflow.config import Instance
 from mexcflow.ops.setup import setup
 from mexcflow.store import Store, open_store
 from mexcflow.store.forms import Kept
+from mexcflow.store.store import Attached
 from tests.disasters.away import Server
-from tests.http_front import HttpFront
+from tests.http_front import HttpFront, Reply
 
 CONFIG = """<clickhouse>
     <tcp_port>9000</tcp_port>
@@ -33,6 +35,11 @@ CONFIG = """<clickhouse>
     {macros}
 </clickhouse>
 """
+INSERT = re.compile(r"INSERT INTO (.*) FORMAT (\w+)\s*$")
+OBEYED = ("max_insert_block_size", "min_insert_block_size_rows", "min_insert_block_size_bytes",
+          "input_format_parallel_parsing", "insert_deduplication_token", "insert_deduplicate",
+          "distributed_foreground_insert", "max_partitions_per_insert_block")  # fmt: skip
+"""The settings of an INSERT that are passed on to the engine."""
 MACROS = "<macros><shard>01</shard><replica>ch1</replica></macros>"
 _PLAIN = (
     (r" ON CLUSTER `market`", ""),
@@ -41,6 +48,11 @@ _PLAIN = (
     (r"(?<!non_)replicated_deduplication_window_seconds = \d+,\s*", ""),
     (r"(?<!non_)replicated_deduplication_window =", "non_replicated_deduplication_window ="),
 )
+
+
+def unescaped(value: str) -> str:
+    """Return a bound parameter as it was meant."""
+    return re.sub(r"\\(.)", lambda found: {"n": "\n", "t": "\t"}.get(found[1], found[1]), value, flags=re.S)
 
 
 def plain(sql: str) -> str:
@@ -60,25 +72,57 @@ class ClusterFront(HttpFront):
         """What of `system.tables` a second node has, as a condition; '': there is no second node."""
         self.second_macros = ("02", "ch2")
 
+    def _start_engine(self) -> None:
+        pass  # the endpoint cannot open a folder with a configuration of its own: the store's client executes
+
+    def _stop_engine(self) -> None:
+        pass
+
+    def _executed(
+        self, request: http.server.BaseHTTPRequestHandler, parameters: dict[str, str], body: bytes
+    ) -> Reply:
+        try:
+            return Reply(200, 0, *self._run(parameters, body))
+        except Exception as error:
+            code = re.search(r"Code: (\d+)", str(error))
+            return Reply(500, int(code.group(1)) if code else 1, str(error), {})
+
     def _run(self, parameters: dict[str, str], body: bytes) -> tuple[bytes, dict[str, str]]:
         if body.startswith(b"CREATE"):
             self.received.append(body.decode())
             body = plain(body.decode()).encode()
         elif self.second_node and b"cluster" in body[:300]:
             body = self._of_both(body.decode()).encode()
-        return super()._run(parameters, body)
+        sql, data = parameters.get("query", ""), body
+        if not sql:
+            head, _, data = body.partition(b"\n") if body.startswith(b"INSERT") else (body, b"", b"")
+            sql = head.decode()
+        client = self.store._client
+        if insert := INSERT.match(sql):
+            self._go_on.wait()
+            if data:
+                settings = {name: parameters[name] for name in OBEYED if name in parameters}
+                client.raw_insert(insert[1], insert_block=data, fmt=insert[2], settings=settings)
+            return b"", {}
+        bound = {
+            name.removeprefix("param_"): unescaped(value)
+            for name, value in parameters.items()
+            if name.startswith("param_")
+        }
+        result = client.raw_query(sql, parameters=bound or None)
+        return result, {"X-ClickHouse-Timezone": "UTC", **({"X-ClickHouse-Format": "TSV"} if result else {})}
 
     def _of_both(self, sql: str) -> str:
         for table, condition in (("system.tables", self.second_node), ("system.databases", "1")):
             both = f"(SELECT * FROM {table} UNION ALL SELECT * FROM {table} WHERE {condition})"
             sql = sql.replace(f"clusterAllReplicas({{cluster:String}}, {table})", both)
-        macros = "', '".join(self.second_macros)
-        sql = re.sub(
-            r"FROM (clusterAllReplicas\(.*, view\(.*\)\))",
-            rf"FROM (SELECT * FROM \1 UNION ALL SELECT 'vm2', '{macros}')",
-            sql,
-            flags=re.S,
+        shard, replica = self.second_macros
+        macros = (
+            "(SELECT 'vm1' AS host, * FROM system.macros UNION ALL SELECT 'vm2', 'shard', "
+            f"'{shard}' UNION ALL SELECT 'vm2', 'replica', '{replica}')"
         )
+        sql = sql.replace("hostName() AS host, macro", "host, macro")
+        sql = sql.replace("clusterAllReplicas({cluster:String}, system.macros)", macros)
         return sql.replace("SELECT count() FROM system.clusters", "SELECT 2 * count() FROM system.clusters")
 
 
@@ -94,7 +138,8 @@ def engine(folder: Path, *, macros: str = MACROS) -> Iterator[Store]:
         settings={"session_timezone": "UTC"},
         show_clickhouse_errors="scrub",
     )
-    with Store(client, str(folder), folder) as store:
+    attached = Attached(client, embedded=True, release=client.close)
+    with Store(attached, str(folder), folder) as store:
         yield store
 
 

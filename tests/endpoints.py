@@ -106,6 +106,27 @@ def serving(folder: Path, **how) -> Iterator[Served]:
             endpoint.close(grace_s=1)
 
 
+@contextlib.contextmanager
+def answering(store: Store) -> Iterator[Store]:
+    """Open a second store, through an endpoint of its own, on what this one has open in this process."""
+    endpoint = Endpoint(store.folder, token="of this test", owner="test")
+    port = endpoint.start()
+    try:
+        with open_store(f"http://default:of%20this%20test@127.0.0.1:{port}") as other:
+            yield other
+    finally:
+        endpoint.close()
+
+
+def either(kind: str, store: Store) -> Iterator[Store]:
+    """Yield the store itself, or one that reaches it through the endpoint: the same test over both."""
+    if kind == "embedded":
+        yield store
+        return
+    with answering(store) as other:
+        yield other
+
+
 def read_all(line: socket.socket) -> bytes:
     """Read until the other side closes."""
     parts = []

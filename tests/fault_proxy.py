@@ -50,6 +50,8 @@ class Fault:
         """So many requests pass before the first that meets it."""
         self.met = 0
         self.lifted = threading.Event()
+        self.executed = threading.Event()
+        """The answer to a stalled request is there: it was executed."""
 
     def concerns(self, is_insert: bool) -> bool:
         spent = self.lifted.is_set() or (self.times is not None and self.met >= self.times)
@@ -300,6 +302,7 @@ class FaultProxy:
         answer_head = server.head()
         answer = answer_head.raw + b"".join(server.body(answer_head))
         if fault and kind == "stall":
+            fault.executed.set()
             fault.lifted.wait()
         if fault and kind in ("stall", "reset_after"):
             client.reset()

@@ -1,8 +1,9 @@
-"""A ClickHouse server for the tests: the HTTP protocol in front of an embedded store.
+"""A ClickHouse server for the tests, which can be made to fail: the endpoint, behind a front that has faults.
 
-Only what clickhouse-connect sends. `requests` holds (query parameters, body) of every POST; `refuse_with`
-makes it answer everything with that ClickHouse error, `hangs_up` makes it close the connection in place of
-an answer, `moved_to` sends every request to another address, `password` asks for one of `user`.
+`requests` holds (query parameters, body) of every POST; `refuse_with` makes it answer everything with that
+ClickHouse error, `hangs_up` makes it close the connection in place of an answer, `moved_to` sends every
+request to another address, `password` asks for one of `user`, `profile` are settings for requests that do not
+give them. Everything else is executed by the project's own endpoint, as its clients sent it.
 
 It is another version when `lacks` names settings that it does not know, or `fixes` such as may not be set:
 a request with one of them is refused. `keep_alive` is what its answers say about the connection, `peers`
@@ -14,21 +15,19 @@ whether or not its client still waits: `with front.holding_inserts():` keeps the
 
 import base64
 import contextlib
+import http.client
 import http.server
-import re
 import ssl
 import threading
 from collections.abc import Iterator
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mexcflow.store import Store
+from mexcflow.store.endpoint import Endpoint
 
-INSERT = re.compile(r"INSERT INTO (.*) FORMAT (\w+)\s*$")
-OBEYED = ("max_insert_block_size", "min_insert_block_size_rows", "min_insert_block_size_bytes",
-          "input_format_parallel_parsing", "insert_deduplication_token", "insert_deduplicate",
-          "distributed_foreground_insert", "max_partitions_per_insert_block")  # fmt: skip
-"""The settings of an INSERT that are passed on to the engine."""
+TOKEN = "of the endpoint behind the front"
+PASSED_ON = ("content-type", "content-encoding", "accept-encoding")
 
 
 class Reply(NamedTuple):
@@ -52,8 +51,8 @@ class HttpFront:
         self.refuse_with: tuple[int, int, str] | None = None  # HTTP status, ClickHouse code, text
         self.break_results_with: tuple[str, bytes] | None = None  # tag, what stands at the end
         self.hangs_up = False
-        self.obeyed = OBEYED
         self.moved_to = ""
+        self.profile: dict[str, str] = {}
         self.running: set[str] = set()
         self._go_on = threading.Event()
         self._go_on.set()
@@ -70,6 +69,7 @@ class HttpFront:
             def log_message(self, *_: object) -> None:
                 pass
 
+        self._start_engine()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         if tls is not None:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
@@ -85,6 +85,14 @@ class HttpFront:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
+        self._stop_engine()
+
+    def _start_engine(self) -> None:
+        self._endpoint = Endpoint(self.store.folder, token=TOKEN, owner="front")
+        self._behind = self._endpoint.start()
+
+    def _stop_engine(self) -> None:
+        self._endpoint.close()
 
     @property
     def inserts(self) -> list[dict[str, str]]:
@@ -119,7 +127,7 @@ class HttpFront:
             if self.hangs_up:
                 request.close_connection = True
                 return
-            reply = self._refusal(request, parameters, known) or self._executed(parameters, body)
+            reply = self._refusal(request, parameters, known) or self._executed(request, parameters, body)
         finally:
             if not known:
                 self.running.discard(query_id)
@@ -149,40 +157,32 @@ class HttpFront:
                          "mode. (READONLY)", {})  # fmt: skip
         return None
 
-    def _executed(self, parameters: dict[str, str], body: bytes) -> Reply:
-        try:
-            return Reply(200, 0, *self._run(parameters, body))
-        except Exception as error:
-            code = re.search(r"Code: (\d+)", str(error))
-            return Reply(500, int(code.group(1)) if code else 1, str(error), {})
-
-    def _run(self, parameters: dict[str, str], body: bytes) -> tuple[bytes, dict[str, str]]:
-        sql, data = parameters.get("query", ""), body
-        if not sql:
-            head, _, data = body.partition(b"\n") if body.startswith(b"INSERT") else (body, b"", b"")
-            sql = head.decode()
-        client = self.store._client
-        insert = INSERT.match(sql)
-        if insert:
+    def _executed(
+        self, request: http.server.BaseHTTPRequestHandler, parameters: dict[str, str], body: bytes
+    ) -> Reply:
+        if body.startswith(b"INSERT") or parameters.get("query", "").startswith("INSERT"):
             self._go_on.wait()
-            if data:
-                settings = {name: parameters[name] for name in self.obeyed if name in parameters}
-                client.raw_insert(insert[1], insert_block=data, fmt=insert[2], settings=settings)
-            return b"", {}
-        bound = {
-            name.removeprefix("param_"): _unescaped(value)
-            for name, value in parameters.items()
-            if name.startswith("param_")
-        }
         if self.lacks or self.fixes:
-            sql = sql.replace(
-                "name, value, readonly FROM system.settings",
+            body = body.replace(
+                b"name, value, readonly FROM system.settings",
                 f"name, value, if(name IN {[*self.fixes, '']}, 1, readonly)::UInt8 AS readonly FROM "
-                f"system.settings WHERE name NOT IN {[*self.lacks, '']}",
+                f"system.settings WHERE name NOT IN {[*self.lacks, '']}".encode(),
             )
-        result = client.raw_query(sql, parameters=bound or None)
         tag, end = self.break_results_with or ("", b"")
-        return result + end, {"X-ClickHouse-Exception-Tag": tag} if tag else {}
+        headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+        if tag:
+            headers.pop("accept-encoding", None)  # the end is put behind what is not packed
+        line = http.client.HTTPConnection("127.0.0.1", self._behind)
+        target = "/?" + urlencode({**self.profile, **parameters})
+        line.request("POST", target, body, {**headers, "X-ClickHouse-Key": TOKEN})
+        answer = line.getresponse()
+        payload = answer.read()
+        line.close()
+        found = {name: value for name, value in answer.getheaders() if name not in ("content-length", "date")}
+        code = int(found.pop("x-clickhouse-exception-code", 0))
+        if tag:
+            found["x-clickhouse-exception-tag"] = tag
+        return Reply(answer.status, code, payload + end, found)
 
 
 def _body(request: http.server.BaseHTTPRequestHandler) -> bytes | None:
@@ -201,17 +201,11 @@ def _body(request: http.server.BaseHTTPRequestHandler) -> bytes | None:
     return None
 
 
-def _unescaped(value: str) -> str:
-    return re.sub(r"\\(.)", lambda found: {"n": "\n", "t": "\t"}.get(found[1], found[1]), value, flags=re.S)
-
-
 def _reply(request: http.server.BaseHTTPRequestHandler, reply: Reply) -> None:
     payload = reply.body.encode() if isinstance(reply.body, str) else reply.body
-    headers = {"X-ClickHouse-Timezone": "UTC", "Content-Length": str(len(payload)), **reply.headers}
+    headers = {"Content-Length": str(len(payload)), **reply.headers}
     if reply.code:
         headers["X-ClickHouse-Exception-Code"] = str(reply.code)
-    elif payload:
-        headers["X-ClickHouse-Format"] = "TabSeparated"
     with contextlib.suppress(ConnectionError):  # a client that does not wait any more
         request.send_response(reply.status)
         for name, value in headers.items():

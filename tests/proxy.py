@@ -9,7 +9,7 @@ from direct ones.
 """
 
 import base64
-import select
+import selectors
 import socket
 import ssl
 import struct
@@ -213,12 +213,18 @@ class Proxy:
         client.sendall(bytes([5, reply, 0, 1]) + b"\0" * 6)
         return target
 
+    def _readable(self, *sockets: socket.socket) -> list[socket.socket]:
+        with selectors.DefaultSelector() as selector:  # select() knows the first 1,024 descriptors only
+            for one in sockets:
+                selector.register(one, selectors.EVENT_READ)
+            return [key.fileobj for key, _ in selector.select(0.5)]
+
     def _relay(self, client: socket.socket, target: socket.socket) -> None:
         """One thread for both ways: TLS must not be read and written at once."""
         room = self._room
         while not self._ending.is_set():
             waiting = isinstance(client, ssl.SSLSocket) and client.pending()
-            ready = [client] if waiting else select.select([client, target], [], [], 0.5)[0]
+            ready = [client] if waiting else self._readable(client, target)
             for source in ready:
                 data = source.recv(65536)
                 if not data:

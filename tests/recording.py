@@ -123,6 +123,7 @@ def insert(
     table: str = "btc",
     adopt: bool = False,
     batch_frames: int = 10,
+    sync_interval_s: float = math.inf,
 ) -> None:
     """Insert what waits in the journal."""
     inserter = Inserter(
@@ -133,7 +134,7 @@ def insert(
         settings=InsertSettings(
             table=table,
             flush_interval_s=0,
-            sync_interval_s=math.inf,
+            sync_interval_s=sync_interval_s,
             batch_frames=batch_frames,
             adopt=adopt,
         ),

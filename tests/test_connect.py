@@ -30,7 +30,7 @@ def frame(payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> bytes:
     return head + b"\x7f" + struct.pack(">Q", len(payload)) + payload
 
 
-def handshake(client: socket.socket) -> None:
+def handshake(client: socket.socket, more: bytes = b"") -> bytes:
     request = b""
     while b"\r\n\r\n" not in request:
         request += client.recv(4096)
@@ -38,8 +38,9 @@ def handshake(client: socket.socket) -> None:
     token = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
     client.sendall(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + token + b"\r\n\r\n"
+        b"Sec-WebSocket-Accept: " + token + b"\r\n" + more + b"\r\n"
     )
+    return request
 
 
 @contextmanager
@@ -189,6 +190,24 @@ def test_a_server_that_is_no_websocket_is_told_as_such():
         with pytest.raises(ConnectionLost, match="HTTP 404"):
             open_line(f"ws://127.0.0.1:{server.getsockname()[1]}/")
         answering.join()
+
+
+def test_no_cookie_is_carried_from_one_line_to_the_next():
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(2):
+                client, _ = server.accept()
+                with client:
+                    asked.append(handshake(client, b"Set-Cookie: id=7; Domain=127.0.0.1\r\n"))
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        for _ in range(2):
+            open_line(f"ws://127.0.0.1:{server.getsockname()[1]}/edge").shutdown()
+        serving.join()
+    assert [b"cookie" in request.lower() for request in asked] == [False, False]
 
 
 def answer_once(server: socket.socket, answer: bytes) -> bytes:

@@ -26,8 +26,11 @@ def test_a_full_disk_refuses_what_writes_and_lets_pass_what_frees(tmp_path):
             assert (reply.status, reply.code) == (500, 243), reply.body
             assert served.ask("INSERT INTO mexc_data.btc FORMAT TSV", ROW).code == 0
             disk.fill(leave_bytes=10_000_000)
-            for sql in ("INSERT INTO mexc_data.btc VALUES (1, 'd', 'x')", "INSERT INTO mexc_data.btc SELECT 1, 'd', 'x'",
-                        "CREATE TABLE mexc_data.more (a Int8) ENGINE = Log"):  # fmt: skip
+            for sql in (
+                "INSERT INTO mexc_data.btc VALUES (1, 'd', 'x')",
+                "INSERT INTO mexc_data.btc SELECT 1, 'd', 'x'",
+                "CREATE TABLE mexc_data.more (a Int8) ENGINE = Log",
+            ):
                 assert served.ask(sql).code == 243
             assert served.ask("SELECT number FROM numbers(5000000)", wait_end_of_query="1").code == 243
             assert served.text("SELECT count() FROM mexc_data.btc") == "2\n"

@@ -1,21 +1,20 @@
-"""What runs at the endpoint: ids, clients that go away or read slowly, sessions, limits, full disks, the end."""
+"""What runs at the endpoint: ids, clients that go away or read slowly, sessions, limits."""
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from mexcflow.store import ensure_table, open_store, table_state
+from mexcflow.store import ensure_table, table_state
 from mexcflow.store.endpoint.app import LIMIT
 from tests.conftest import wait_for
-from tests.disasters.disk import Disks, why_not
+from tests.disasters.disk import why_not
 from tests.endpoints import Served, read_all, serving
 
 ROW = b"1700000000123\td\t84055|3|1\n"
 ENDLESS = "SELECT number FROM system.numbers"
-SILENT = "SELECT sleepEachRow(1) FROM numbers(1000) SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0"
+SILENT = "SELECT sleepEachRow(1) FROM numbers(1000) SETTINGS max_block_size = 1"
 REASON = why_not()
 
 
@@ -53,7 +52,7 @@ def send(served: Served, sql: str, body: bytes = b"", **parameters: str) -> sock
     """Send a request and do not wait for its answer."""
     given = "".join(f"&{name}={value}" for name, value in parameters.items())
     data = sql.encode() + b"\n" + body
-    return served.raw(served.head(f"/?{given}", f"Content-Length: {len(data)}") + data)
+    return served.raw(served.head(f"/?{given}", f"Content-Length: {len(data)}", "Connection: close") + data)
 
 
 # ids
@@ -110,10 +109,8 @@ def test_a_client_that_does_not_read_holds_up_nobody_and_gets_all_of_it(served):
     lines = [send(served, "SELECT number FROM numbers(3000000) FORMAT RowBinary") for _ in range(4)]
     wait_for(lambda: engine_runs(served) == 4)
     time.sleep(0.3)
-    began = time.monotonic()
     assert served.ask("INSERT INTO mexc_data.btc FORMAT TSV", ROW).code == 0
     assert served.text("SELECT count() FROM mexc_data.btc") == "1\n"
-    assert time.monotonic() - began < 5
     assert engine_runs(served) == 4
     expected = b"".join(number.to_bytes(8, "little") for number in range(3_000_000))
     for line in reversed(lines):
@@ -153,14 +150,17 @@ def test_a_failure_is_a_status_when_the_client_waits_for_the_whole(served):
     sql = "SELECT number, throwIf(number = 3000000) FROM numbers(4000000)"
     reply = served.ask(sql, wait_end_of_query="1")
     assert (reply.status, reply.code) == (500, 395)
-    reply = served.ask("SELECT number FROM numbers(4000000)", wait_end_of_query="1")
-    assert reply.body == b"".join(b"%d\n" % number for number in range(4_000_000))
-    assert reply.summary["read_rows"] == "4000000"
+    reply = served.ask("SELECT number FROM numbers(2500000)", wait_end_of_query="1")  # more than is held
+    assert reply.body == b"".join(b"%d\n" % number for number in range(2_500_000))
+    assert reply.summary["read_rows"] == "2500000"
 
 
 def test_kill_takes_our_ids(served):
-    for sql in (ENDLESS, "INSERT INTO mexc_data.slow SELECT number FROM numbers(30) SETTINGS max_block_size = 1",
-                "INSERT INTO mexc_data.slow VALUES" + ",".join(["(1)"] * 11)):  # fmt: skip
+    for sql in (
+        ENDLESS,
+        "INSERT INTO mexc_data.slow SELECT number FROM numbers(30) SETTINGS max_block_size = 1",
+        "INSERT INTO mexc_data.slow VALUES" + ",".join(["(1)"] * 11),
+    ):
         line = send(served, sql, query_id="mine")
         wait_for(lambda: engine_runs(served))
         reply = served.ask("KILL QUERY WHERE query_id = 'mine' ASYNC")
@@ -173,8 +173,15 @@ def test_kill_takes_our_ids(served):
     assert int(served.text("SELECT count() FROM mexc_data.slow")) < 30
 
 
-def test_more_statements_than_the_limit_are_refused_and_may_come_again(served):
+def test_more_statements_than_the_limit_wait_are_refused_and_may_come_again(served):
     lines = [send(served, SILENT) for _ in range(LIMIT)]
+    wait_for(lambda: engine_runs(served) == LIMIT)
+    waiting = send(served, "SELECT 6 * 7")
+    wait_for(lambda: running(served) == LIMIT + 1)
+    lines.pop().close()
+    assert b"\r\n\r\n42\n" in waiting.recv(65536)
+    waiting.close()
+    lines.append(send(served, SILENT))
     wait_for(lambda: engine_runs(served) == LIMIT)
     reply = served.ask("SELECT 1")
     assert (reply.status, reply.code) == (503, 202)

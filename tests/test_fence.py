@@ -11,6 +11,7 @@ from mexcflow.errors import StatementRefused, StoreUnavailable
 from mexcflow.store import Store, TableState, ensure_table, insert_running, open_store, table_state
 from mexcflow.store.stripelog import read_index
 from tests.conftest import wait_for
+from tests.endpoints import answering
 from tests.http_front import HttpFront
 
 ROW = (1700000000123, "d", "84055|3|1")
@@ -52,7 +53,14 @@ def hasty(front) -> Iterator[Store]:
         yield store
 
 
-@pytest.fixture(params=["embedded", "server"])
+@pytest.fixture
+def endpoint(embedded) -> Iterator[Store]:
+    """The project's own endpoint, with nothing between us and it."""
+    with answering(embedded) as store:
+        yield store
+
+
+@pytest.fixture(params=["embedded", "server", "endpoint"])
 def store(request) -> Store:
     return request.getfixturevalue(request.param)
 
@@ -161,14 +169,15 @@ def blocks(folder: Path) -> list[tuple[int, int]]:
 
 
 @pytest.fixture
-def small_blocks(embedded) -> None:
+def small_blocks(embedded, front) -> None:
     """A profile that cuts whatever is inserted into small blocks."""
-    for setting, value in {
-        "max_insert_block_size": 1000,
-        "min_insert_block_size_rows": 1000,
-        "min_insert_block_size_bytes": 100_000,
-        "min_chunk_bytes_for_parallel_parsing": 100_000,
-    }.items():
+    front.profile = {
+        "max_insert_block_size": "1000",
+        "min_insert_block_size_rows": "1000",
+        "min_insert_block_size_bytes": "100000",
+        "min_chunk_bytes_for_parallel_parsing": "100000",
+    }
+    for setting, value in front.profile.items():
         embedded.command(f"SET {setting} = {value}")
 
 
@@ -180,8 +189,12 @@ def test_an_insert_is_one_block_whatever_the_profile_says(small_blocks, embedded
     assert blocks(embedded.table_folder("btc")) == [(rows, 1)]
 
 
-def test_that_profile_makes_many_blocks_of_an_insert_that_does_not_care(small_blocks, embedded):
-    embedded._client.raw_insert("mexc_data.btc", insert_block=b"1700000000123\td\tx\n" * 10_000, fmt="TSV")
+@pytest.mark.parametrize("kind", ["embedded", "server"])
+def test_that_profile_makes_many_blocks_of_an_insert_that_does_not_care(
+    request, small_blocks, embedded, kind
+):
+    client = request.getfixturevalue(kind)._client
+    client.raw_insert("mexc_data.btc", insert_block=b"1700000000123\td\tx\n" * 10_000, fmt="TSV")
     [(rows, many)] = blocks(embedded.table_folder("btc"))
     assert rows == 10_000
     assert many > 1

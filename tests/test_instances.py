@@ -63,7 +63,8 @@ class TestDatabaseToRead:
     def test_it_is_where_the_instances_record(self, tmp_path):
         write(tmp_path / "instances", 'symbol = "BTC_USDT"\ndatabase = "there"\n')
         write(tmp_path / "instances", 'symbol = "ETH_USDT"\n', "eth.toml")
-        open_store("there").command("CREATE DATABASE IF NOT EXISTS mexc_data")
+        with open_store("there") as store:
+            store.command("CREATE DATABASE IF NOT EXISTS mexc_data")
         assert database_to_read(None, tmp_path / "instances") == "there"
 
     def test_several_are_not_chosen_from(self, tmp_path):

@@ -368,6 +368,8 @@ class JournalAgainstAList(RuleBasedStateMachine):
             self.pending = (start, end) if found.pending else None
         new = all(record.kind is Kind.SEGMENT for _, record in positions(self.folder))
         self.journal = self.open()
+        if self.damaged:  # what it has read past before, it counts again until it has read that far
+            self.exact = False
         assert self.journal.new == new or self.damaged
         if self.connected:
             self.items.append(Record(Kind.DISCONNECTED, found.last_ns, b""))

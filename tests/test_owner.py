@@ -19,6 +19,7 @@ import pytest
 from mexcflow.errors import FolderInUse, Misuse, StoreUnavailable
 from mexcflow.store import ensure_table, open_store
 from mexcflow.store.owner import Listen, holder, read_address
+from tests.conftest import wait_for
 from tests.worker import Failed, Worker
 
 COUNT = "SELECT m FROM mexc_data.btc SETTINGS max_threads = 1"
@@ -200,11 +201,11 @@ class TestSomebodyElse:
             an_owner_who(data, answers=True),
             pytest.raises(StoreUnavailable, match="another process answers"),
         ):
-            open_store(str(data))
+            open_store(str(data), timeout_s=1)
 
     def test_an_owner_that_does_not_answer_is_69(self, data):
         with an_owner_who(data, answers=False), pytest.raises(StoreUnavailable) as caught:
-            open_store(str(data))
+            open_store(str(data), timeout_s=1)
         assert caught.value.exit_code == 69
 
     def test_to_be_alone_is_refused_with_the_owners_pid(self, data):
@@ -245,3 +246,58 @@ def an_owner_who(data: Path, *, answers: bool) -> Iterator[None]:
         if answers:
             server.shutdown()
             server.server_close()
+
+
+class TestTheFileWhileItIsInUse:
+    """Whatever becomes of `endpoint.json`, the owner puts it back, and nobody hangs or ends by it."""
+
+    @pytest.mark.parametrize("what", ["gone", "empty", "rubbish", "another's", "a pipe"])
+    def test_comes_back(self, data, what):
+        with Worker(data) as owner:
+            owner.insert("a")
+            file = data / "endpoint.json"
+            spoil(file, what)
+            with Worker(data) as guest:
+                assert not guest.embedded
+                guest.insert("b")
+            assert json.loads(file.read_text())["pid"] == owner.pid
+            assert owner.query(COUNT) == [["a"], ["b"]]
+
+
+def test_a_lock_that_was_deleted_is_taken_again(data):
+    with Worker(data) as owner:
+        (data / "owner.lock").unlink()
+        wait_for(lambda: holder(data) is not None)
+        assert holder(data).pid == owner.pid
+        with Worker(data) as guest:
+            assert not guest.embedded
+        owner.kill()
+    with open_store(str(data)) as store:
+        assert store.embedded
+
+
+def test_a_folder_in_place_of_the_file_lets_nobody_in_and_harms_nobody(data):
+    with Worker(data) as owner, Worker(data) as guest:
+        spoil(data / "endpoint.json", "a folder")
+        with pytest.raises(StoreUnavailable, match="does not say where"):
+            open_store(str(data), timeout_s=1)
+        guest.insert("a")
+        owner.kill()
+        once_more(guest, "b")
+        assert guest.query(COUNT) == [["a"], ["b"]]
+
+
+def spoil(file: Path, what: str) -> None:
+    """Do to the file what nobody should."""
+    told = json.loads(file.read_text())
+    file.unlink()
+    if what == "empty":
+        file.write_text("")
+    elif what == "rubbish":
+        file.write_text("not JSON")
+    elif what == "another's":
+        file.write_text(json.dumps({**told, "owner": "x", "url": "http://127.0.0.1:1"}))
+    elif what == "a pipe":
+        os.mkfifo(file)
+    elif what == "a folder":
+        file.mkdir()

@@ -1,5 +1,6 @@
 """The documents say what the code does: commands parse, SQL and Python run, nothing is left out."""
 
+import importlib
 import itertools
 import json
 import re
@@ -11,10 +12,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from mexcflow import __version__, errors
-from mexcflow.cli import rebuild, repair, run, setup, simulate, sql, verify  # noqa: F401 - each adds to `app`
+from mexcflow import __version__, config, errors
 from mexcflow.cli.app import app
-from mexcflow.config import CONFIG_VARIABLE, DATABASE_VARIABLE, VIEW_SUFFIXES, Instance
+from mexcflow.cli.main import COMMANDS as NAMES
+from mexcflow.config import VIEW_SUFFIXES, Instance
 from mexcflow.exchanges.mexc import Mexc
 from mexcflow.exchanges.numbers import plain
 from mexcflow.metrics import MEANINGS, Backlog, Metrics
@@ -26,6 +27,8 @@ from tests.conftest import ROOT, environment, mexcflow
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+for _name in NAMES:
+    importlib.import_module(f"mexcflow.cli.{_name.replace('-', '')}")  # adds itself to `app`
 COMMANDS = typer.main.get_command(app).commands
 
 # one worker records once for all of them
@@ -69,7 +72,8 @@ def own_commands() -> list[list[str]]:
 
 
 def options(command: str) -> list[str]:
-    return [option for one in COMMANDS[command].params for option in one.opts if option.startswith("--")]
+    shown = [one for one in COMMANDS[command].params if not getattr(one, "hidden", False)]
+    return [option for one in shown for option in one.opts if option.startswith("--")]
 
 
 def row_of(table: str, first_cell: str) -> list[str]:
@@ -133,8 +137,9 @@ def test_the_readme_names_no_option_that_does_not_exist():
 @pytest.mark.parametrize("key", [key for key in Instance.__struct_fields__ if key != "source"])
 def test_every_key_of_an_instance_file_stands_beside_its_option(key):
     table = section("### mexcflow run")
-    option = f"--{key.replace('_', '-')}"
-    assert row_of(table, f"`{option}`")[2] == f"`{key}`"
+    option = "--proxy" if key == "proxies" else f"--{key.replace('_', '-')}"
+    cells = row_of(table, f"`{option}`")
+    assert f"`{key}`" in (cells[3] if key == "proxies" else cells[2])
 
 
 def test_the_defaults_in_the_table_of_options_are_those_of_the_code():
@@ -155,14 +160,16 @@ def test_the_defaults_in_the_table_of_options_are_those_of_the_code():
 
 
 def test_the_environment_variables_are_named():
-    assert f"`{DATABASE_VARIABLE}`" in README
-    assert f"`{CONFIG_VARIABLE}`" in README
+    names = [value for name, value in vars(config).items() if name.endswith("_VARIABLE")]
+    assert len(names) >= 5
+    table = section("## Commands").partition("\n### ")[0]
+    assert [name for name in names if not row_of(table, f"`{name}`")] == []
 
 
 def test_make_targets_are_those_of_the_makefile():
-    targets = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.M))
+    targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.M))
     named = {words[1] for line in shell_lines() for words in simple_commands(line) if words[:1] == ["make"]}
-    named |= set(re.findall(r"`make ([a-z]+)", README))
+    named |= set(re.findall(r"`make ([a-z-]+)", README))
     assert named == targets
 
 

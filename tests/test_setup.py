@@ -13,6 +13,7 @@ from mexcflow.ops.setup import setup
 from mexcflow.store import check_table, ensure_table, open_store
 from mexcflow.store.forms import COLUMNS, COVERAGE_TABLE, existing_tables
 from mexcflow.store.schema import apply, drop_system_logs
+from tests.endpoints import either
 from tests.http_front import HttpFront
 
 COVERAGE = ["database market_data", "table market_data.coverage", "view market_data.coverage_now"]
@@ -23,9 +24,14 @@ COMMAND = "from mexcflow.cli.main import main; main()"
 
 
 @pytest.fixture
-def store(tmp_path):
+def embedded(tmp_path):
     with open_store(str(tmp_path / "data")) as store:
         yield store
+
+
+@pytest.fixture(params=["embedded", "endpoint"])
+def store(request, embedded):
+    yield from either(request.param, embedded)
 
 
 def names(store):
@@ -57,19 +63,19 @@ def test_the_table_is_the_one_that_was_promised(store):
     assert store.query("SELECT engine FROM system.databases WHERE name = 'mexc_data'") == [("Atomic",)]
 
 
-def test_setup_on_a_server_runs_the_same_sql(store):
-    with HttpFront(store) as front, open_store(f"http://127.0.0.1:{front.port}") as server:
+def test_setup_on_a_server_runs_the_same_sql(embedded):
+    with HttpFront(embedded) as front, open_store(f"http://127.0.0.1:{front.port}") as server:
         assert setup(server, INSTANCES).created == BTC
         assert setup(server, INSTANCES).found == BTC
-    assert setup(store, INSTANCES).found == BTC
+    assert setup(embedded, INSTANCES).found == BTC
 
 
-def test_each_shipped_file_can_be_pasted_as_it_is(store):
+def test_each_shipped_file_can_be_pasted_as_it_is(embedded):
     for path in sorted(shipped("sql").glob("*.sql")):
         for statement in re.split(r";\n", path.read_text()):
             if statement.strip():
-                store.command(statement)
-    assert apply(store, ["btc"]).found == BTC
+                embedded.command(statement)
+    assert apply(embedded, ["btc"]).found == BTC
 
 
 def test_a_view_changed_by_hand_is_replaced_and_only_that_one(store):

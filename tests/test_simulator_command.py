@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+import websocket
 
 from mexcflow.simulator import Simulator
 from tests.test_simulator_protocol import Client
@@ -51,6 +52,16 @@ def test_json_duration_symbols_and_speed():
             assert client.next("push.deal")["symbol"] == "B_USDT"
         process.communicate(timeout=10)
     assert process.returncode == 0
+
+
+def test_a_ban_is_passed_on():
+    with (
+        simulate("--http-status", "429", "--retry-after", "30") as process,
+        pytest.raises(websocket.WebSocketBadStatusException) as refusal,
+    ):
+        Client(process.stdout.readline().split()[-1], "deal")
+    assert refusal.value.status_code == 429
+    assert refusal.value.resp_headers["retry-after"] == "30"
 
 
 def test_faults_and_frames_are_passed_on(tmp_path):

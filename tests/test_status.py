@@ -247,7 +247,7 @@ def test_for_machines_it_is_one_object_and_the_token_of_a_data_folder_is_not_in_
             "data": {"url": url, "pid": 7, "owner": "mexcflow engine", "answers": True}
         }
         _, shown = run_status(tmp_path)
-    assert f"data: its owner (PID 7, mexcflow engine) answers at {url}" in shown
+    assert f"data: its owner (PID 7) answers at {url}" in shown
     assert "the token is in data/endpoint.json" in shown
     assert "very-secret" not in text + shown
 
@@ -343,8 +343,8 @@ def test_a_low_terminal_shows_those_that_need_somebody():
 def test_a_line_and_a_total_say_the_same():
     both = [shown("BTC_USDT"), shown("ETH_USDT", problem="gone\x1b[2J")]
     assert stream_line(both[1]) == (
-        "eth: recording, PID 4711, up 1 day, 1:01:01, 2 restarts, 1,234,567 rows, 123,456.7 a second, "
-        "lag -, backlog 12, 6 s, 3 errors, 4 reconnects, last problem: gone\\x1b[2J"
+        "eth: recording, PID 4711, up 1 day, 1:01:01, restarts 2, 1,234,567 rows, 123,456.7 a second, "
+        "lag -, backlog 12, 6 s, errors 3, reconnects 4, last problem: gone\\x1b[2J"
     )
     assert total_line(both).startswith("total: 2 of 2 recording, 2,469,134 rows, 246,913.4 a second")
 

@@ -11,6 +11,7 @@ from mexcflow.errors import DiskFailed, StatementRefused
 from mexcflow.store import ensure_table, open_store
 from mexcflow.store.translate import one_line
 from mexcflow.store.tsv import encode_rows
+from tests.endpoints import either
 
 NASTY = (
     "tab\tnewline\ncrlf\r\nbackslash\\ \\N \\t nul\0 bell\a bs\b ff\f esc\x1b quote'\" pipe| ☃ 🚀 \u2028 ä"
@@ -18,10 +19,15 @@ NASTY = (
 
 
 @pytest.fixture(scope="module")
-def store():
+def embedded():
     with tempfile.TemporaryDirectory() as folder, open_store(folder) as store:
         ensure_table(store, "btc")
         yield store
+
+
+@pytest.fixture(scope="module", params=["embedded", "endpoint"])
+def store(request, embedded):
+    yield from either(request.param, embedded)
 
 
 @pytest.fixture(autouse=True)
@@ -102,11 +108,11 @@ def test_no_rows_is_no_insert(store):
     assert encode_rows([]) == b""
 
 
-def test_a_table_that_is_not_there_is_refused(store):
+def test_a_table_that_is_not_there_is_refused(embedded):
     with pytest.raises(StatementRefused, match="UNKNOWN_TABLE"):
-        store.insert_rows("no_such_table", [(1700000000000, "t", "x")])
+        embedded.insert_rows("no_such_table", [(1700000000000, "t", "x")])
     with pytest.raises(StatementRefused, match="mexcflow setup"):
-        store.sync("no_such_table")
+        embedded.sync("no_such_table")
 
 
 def test_what_needs_no_escape_is_not_touched_and_a_lone_surrogate_is_a_question_mark():
@@ -117,21 +123,21 @@ def test_what_needs_no_escape_is_not_touched_and_a_lone_surrogate_is_a_question_
     assert encode_rows([(1700000000123, "dl", "\ud800")]) == b"1700000000123\tdl\t?\n"
 
 
-def test_sync_forces_the_three_files_down_also_when_the_table_was_made_again(store, monkeypatch):
+def test_sync_forces_the_three_files_down_also_when_the_table_was_made_again(embedded, monkeypatch):
     synced = []
-    ensure_table(store, "eth")
-    store.sync("eth")  # no rows, no files: nothing to do
-    store.insert_rows("eth", [(1700000000123, "t", "x")])
-    old = store.table_folder("eth")
-    store.command("DROP TABLE mexc_data.eth SYNC")
-    ensure_table(store, "eth")
-    store.insert_rows("eth", [(1700000000123, "t", "x")])
+    ensure_table(embedded, "eth")
+    embedded.sync("eth")  # no rows, no files: nothing to do
+    embedded.insert_rows("eth", [(1700000000123, "t", "x")])
+    old = embedded.table_folder("eth")
+    embedded.command("DROP TABLE mexc_data.eth SYNC")
+    ensure_table(embedded, "eth")
+    embedded.insert_rows("eth", [(1700000000123, "t", "x")])
     opened = {}
     real_open = os.open
     monkeypatch.setattr("os.open", lambda path, *rest: _note(opened, real_open(path, *rest), path))
     monkeypatch.setattr("os.fsync", lambda handle: synced.append(opened[handle]))
-    store.sync("eth")
-    new = store.table_folder("eth")
+    embedded.sync("eth")
+    new = embedded.table_folder("eth")
     assert new != old
     assert synced == [new / "data.bin", new / "index.mrk", new / "sizes.json", new]
 
@@ -157,12 +163,12 @@ def test_a_message_of_clickhouse_is_cut_to_one_line():
     assert len(long) < 800
 
 
-def test_a_disk_that_cannot_sync_is_told_as_one(store, monkeypatch):
-    store.insert_rows("btc", [(1_790_000_000_000, "d", "1|1|1")])
+def test_a_disk_that_cannot_sync_is_told_as_one(embedded, monkeypatch):
+    embedded.insert_rows("btc", [(1_790_000_000_000, "d", "1|1|1")])
 
     def fails(_: int) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("os.fsync", fails)
     with pytest.raises(DiskFailed, match="fsync of table btc: Input/output error"):
-        store.sync("btc")
+        embedded.sync("btc")

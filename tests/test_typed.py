@@ -8,16 +8,22 @@ from mexcflow.errors import StatementRefused, StoreUnavailable
 from mexcflow.store import ensure_table, open_store
 from mexcflow.store.coverage import COVERAGE, Interval, State, read_intervals, write_intervals
 from mexcflow.store.typed import insert_typed
+from tests.endpoints import either
 from tests.http_front import HttpFront
 
 T0 = 1_790_000_000_123
 
 
 @pytest.fixture
-def store(tmp_path):
+def embedded(tmp_path):
     with open_store(str(tmp_path / "data")) as store:
         ensure_table(store, "btc")
         yield store
+
+
+@pytest.fixture(params=["embedded", "endpoint"])
+def store(request, embedded):
+    yield from either(request.param, embedded)
 
 
 def interval(
@@ -172,8 +178,8 @@ def test_no_rows_is_no_insert(store):
     assert count(store) == 1
 
 
-def test_a_server_gets_the_token_and_no_asynchronous_insert_and_each_body_once(store):
-    with HttpFront(store) as front, open_store(f"http://127.0.0.1:{front.port}") as server:
+def test_a_server_gets_the_token_and_no_asynchronous_insert_and_each_body_once(embedded):
+    with HttpFront(embedded) as front, open_store(f"http://127.0.0.1:{front.port}") as server:
         write_intervals(server, [interval(reason="two\nlines")], token="batch-7")
         assert read(server) == [interval(reason="two\nlines")]
         (sent,) = [

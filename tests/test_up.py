@@ -2,11 +2,14 @@
 
 import logging
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from mexcflow.ops.processes import SystemLauncher, is_orphan
 from mexcflow.ops.up import Up, UpSettings
+from tests import conftest
 from tests.journals import HeldClock
 
 
@@ -38,7 +41,7 @@ class FakeLauncher:
         self.started.append(FakeProcess(self, 4_000_000 + len(self.started), name, tuple(arguments)))
         return self.started[-1]
 
-    def adopt(self, pid, exit_code):
+    def adopt(self, pid, found):
         raise AssertionError("nothing is to be taken over here")
 
     def names(self) -> list[str]:
@@ -260,6 +263,28 @@ def test_an_engine_that_dies_is_started_again_and_one_that_cannot_be_is_done_wit
     upkeep.tick(1)
     upkeep.tick(1)
     assert upkeep.launcher.names() == ["engine", "engine", "btc", "eth"]
+
+
+def test_the_engine_of_an_up_that_was_killed_is_taken_over_and_ended_with_the_rest(folder):
+    data = folder.with_name("data")
+    engine = subprocess.Popen(
+        [*conftest.MEXCFLOW, "engine", f"--database={data}", "--started-by=1"], stdout=subprocess.DEVNULL
+    )
+    try:
+        conftest.wait_for(lambda: (data / "endpoint.json").exists())
+        upkeep = Upkeep(folder, database="data")
+        upkeep.launcher.adopt = SystemLauncher().adopt
+        assert is_orphan(engine.pid, "engine")
+        upkeep.tick(12)
+        assert upkeep.launcher.names() == ["btc", "eth"]
+        upkeep.up.stop()
+        upkeep.launcher.newest("btc").code = upkeep.launcher.newest("eth").code = 0
+        upkeep.tick(2)
+        assert engine.wait(10) == 0
+        upkeep.tick()
+        assert upkeep.up.done
+    finally:
+        engine.kill()
 
 
 def test_an_engine_that_nobody_needs_any_more_ends_and_comes_back_when_needed(folder):

@@ -17,6 +17,7 @@ from mexcflow.pipeline.coverage import Coverage
 from mexcflow.pipeline.decode import decode
 from mexcflow.store import ensure_table, open_store
 from mexcflow.store.coverage import Interval, State, read_intervals, write_intervals
+from tests.endpoints import either
 
 T0 = 1_700_000_000_000
 HOUR = 3_600_000
@@ -125,15 +126,15 @@ def test_nothing_written_down_is_no_report():
     assert report_coverage([], since_ms=T0, now_ms=T0 + 1) is None
 
 
-@pytest.fixture
-def store(tmp_path):
+@pytest.fixture(params=["embedded", "endpoint"])
+def store(request, tmp_path):
     with open_store(str(tmp_path / "data")) as store:
         for table in ("btc", "eth", "doge"):
             ensure_table(store, table)
             store.insert_rows(table, [(T0, "d", "1|1|1"), (T0 + HOUR, "d", "1|1|1"), (T0 - 9, "dl", "x")])
         intervals = [live(0, 1_800_000), outage(1_800_000, 2_700_000), live(2_700_000, HOUR), gap(7)]
         write_intervals(store, intervals, token="1")
-        yield store
+        yield from either(request.param, store)
 
 
 def test_outages_and_gaps_are_notes_and_no_problems(store):

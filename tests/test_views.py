@@ -5,15 +5,16 @@ import tempfile
 import pytest
 
 from mexcflow.store import ensure_table, open_store
+from tests.endpoints import either
 
 T0 = 1_700_000_040_000  # 2023-11-14 22:14:00 UTC
 
 
-@pytest.fixture(scope="module")
-def store():
+@pytest.fixture(scope="module", params=["embedded", "endpoint"])
+def store(request):
     with tempfile.TemporaryDirectory() as folder, open_store(folder) as store:
         ensure_table(store, "btc")
-        yield store
+        yield from either(request.param, store)
 
 
 @pytest.fixture(autouse=True)

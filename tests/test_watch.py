@@ -57,6 +57,7 @@ def test_files_that_come_go_and_change_are_obeyed_once_they_lie_still(folder):
         ('symbol = "BTC_USDT"\nchannels = ["foo"]', "mexc has no channel 'foo'"),
         ('symbol = "BTC_USDT"\ntable = "eth"', "table 'eth' is that of ETH_USDT"),
         ('symbol = "ETH_USDT"', "ETH_USDT is recorded by"),
+        ('symbol = ".."\ntable = "dots"', "no journal can be named after the symbol '..'"),
     ],
 )
 def test_a_file_that_is_wrong_changes_nothing_that_runs(folder, text, says):
@@ -108,6 +109,12 @@ def test_one_file_may_be_the_whole_configuration(folder):
     assert list(watch.wanted) == ["btc"]
     write(folder, "btc", "BTC_USDT", "flush_interval = 2")
     assert settled(watch) == {"btc"}
+
+
+def test_a_wrong_file_that_was_not_chosen_is_no_trouble(folder):
+    (folder / "wrong.toml").write_text("symbl = 1\n")
+    assert Watch(folder, ("btc",)).wrong == {}
+    assert list(Watch(folder, ("btc", "wrong")).wrong) == ["wrong"]
 
 
 @pytest.mark.parametrize("word", ["eth", "ETH_USDT"])

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 from pathlib import Path
 
@@ -91,3 +92,15 @@ def test_the_wheel_carries_its_licence_and_its_version(installed, tmp_path):
     done = run(installed, "--version", cwd=tmp_path)
     assert done.stdout.startswith("mexcflow ")
     assert list(installed.rglob("mexcflow-*.dist-info/licenses/LICENSE"))
+
+
+def test_the_source_distribution_has_what_docker_needs(tmp_path):
+    build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT]
+    subprocess.run(build, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("mexcflow-*.tar.gz")
+    with tarfile.open(archive) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert {"Dockerfile", ".dockerignore", "docker-compose.yml", ".env.example", "Makefile"} <= names
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "clickhouse").rglob("*.xml")} <= names
+    assert {"tests/test_compose.py", "instances/btc.toml", "sql/020_table.sql"} <= names
+    assert ".env" not in names

@@ -11,7 +11,7 @@ import typer
 
 from mexcflow.cli.app import app
 from mexcflow.cli.options import AsJson, Database, HttpHost, HttpPort, LogFormat, LogLevel, start_log
-from mexcflow.config import database_location
+from mexcflow.config import STARTED_BY, database_location
 from mexcflow.errors import FolderInUse, Misuse
 from mexcflow.store.open import open_store
 from mexcflow.store.owner import ENDPOINT_NAME, Listen
@@ -19,7 +19,7 @@ from mexcflow.store.store import Store
 
 logger = logging.getLogger(__name__)
 
-_STAND_BY_S = 0.5
+_STAND_BY_S = _LOOK_S = 0.5
 
 _EPILOG = """Examples:
 
@@ -38,6 +38,9 @@ def engine(
     wait: Annotated[
         bool, typer.Option("--wait", help="Stand by while another process owns the folder.")
     ] = False,
+    started_by: Annotated[  # read by the next `up`, from outside
+        int, typer.Option(STARTED_BY, metavar="PID", hidden=True, help="Set by mexcflow up.")
+    ] = 0,
     database: Database = None,
     as_json: AsJson = False,
     log_level: LogLevel = "info",
@@ -59,7 +62,8 @@ def engine(
         return
     with store:
         _announce(store, as_json)
-        stop.wait()
+        while not stop.wait(_LOOK_S):  # a signal that another thread gets does not wake this one
+            pass
         logger.info("leaving %s", store.location)
 
 

@@ -13,8 +13,8 @@ Database = Annotated[
     typer.Option(
         "--database",
         metavar="FOLDER|URL",
-        help="Where the data lives: a folder (embedded engine) or http://user:password@host:8123. "
-        "Default: $MEXCFLOW_DATABASE, else ./data.",
+        help="Where the data lives: a folder (embedded engine) or http://user:password@host:8123; without "
+        "the password it is that of $MEXCFLOW_PASSWORD. Default: $MEXCFLOW_DATABASE, else ./data.",
         show_default=False,
     ),
 ]

@@ -30,6 +30,9 @@ mexcflow proxy-check --count 10 --json
 """
 
 
+_SYMBOL = "BTC_USDT"
+
+
 @app.command("proxy-check", epilog=_EPILOG)
 def proxy_check(
     proxy: Annotated[
@@ -46,7 +49,14 @@ def proxy_check(
         float, typer.Option(metavar="S", help="Seconds that each part of an attempt may take.")
     ] = TIMEOUT_S,
     exchange: Annotated[str, typer.Option(help="With --proxy: which exchange to reach.")] = DEFAULT_EXCHANGE,
-    symbol: Annotated[str, typer.Option(help="With --proxy: what to subscribe to.")] = "BTC_USDT",
+    symbol: Annotated[
+        str | None,
+        typer.Option(
+            help="Only the instance files of this symbol; with --proxy, what to subscribe to. "
+            "Default: all; with --proxy BTC_USDT.",
+            show_default=False,
+        ),
+    ] = None,
     endpoint: Annotated[
         str | None,
         typer.Option(
@@ -65,9 +75,13 @@ def proxy_check(
     start_log(log_level, log_format)
     if not (math.isfinite(timeout) and timeout > 0):
         raise Misuse(f"--timeout: {timeout:g} is not possible", hint="Give seconds, above 0")
-    given = Instance(exchange=exchange, symbol=symbol, proxies=tuple(proxy or ()), endpoint=endpoint or "")
+    given = Instance(
+        exchange=exchange, symbol=symbol or _SYMBOL, proxies=tuple(proxy or ()), endpoint=endpoint or ""
+    )
     check_instance(given, where="command line")
-    ways = ways_of([given] if proxy else _instances(config, endpoint) or [given], direct=direct)
+    instances = [given] if proxy else _instances(config, endpoint)
+    chosen = [one for one in instances if symbol in (None, one.symbol)]
+    ways = ways_of(chosen or [given], direct=direct)
     if not ways:
         raise Misuse(
             "there is no proxy to check", hint="Give one with --proxy, or --direct for the line without"

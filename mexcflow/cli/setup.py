@@ -24,9 +24,9 @@ mexcflow setup
 
 mexcflow setup --database /srv/market-data --config /etc/mexcflow/instances
 
-mexcflow setup --database http://default:secret@localhost:8123 --json
+mexcflow setup --database http://default@localhost:8123 --json
 
-mexcflow setup --database http://default:secret@ch1:8123 --cluster market
+mexcflow setup --database http://default@ch1:8123 --cluster market
 """
 
 _ENGINES = {"stripelog": Kept.STRIPELOG, "mergetree": Kept.MERGETREE}

@@ -213,6 +213,8 @@ def simulate(
         half_frame_every_s=half_frame_every,
         garbage_every_s=garbage_every,
         exponents=exponents,
+        http_status=http_status,
+        retry_after_s=retry_after,
         duplicate_every_s=duplicate_every,
         out_of_order_every_s=out_of_order_every,
         refuse_every_s=refuse_every,

@@ -98,11 +98,11 @@ def _owners(found: Found) -> list[str]:
     lines = []
     for folder in found.folders:
         owner = read_owner(folder)
-        if owner is not None:
-            by = f"PID {owner.pid}" + (f", {owner.owner}" if owner.owner else "")
+        if owner is not None and owner.url:
             what = "answers at" if owner.answers else "does not answer at"
             lines.append(
-                f"{folder}: its owner ({by}) {what} {owner.url}; the token is in {folder / ENDPOINT}"
+                f"{folder}: its owner (PID {owner.pid}) {what} {owner.url}; "
+                f"the token is in {folder / ENDPOINT}"
             )
     return lines
 

@@ -185,13 +185,15 @@ def _that_fit(
 
     if not console.is_terminal:
         return columns, 0
+    widths = {column.heading: width(column) for column in columns}
     for_problems = _PROBLEM_COLUMNS + _SEPARATOR if any(one.problem for one in statuses) else 0
     while least := max(columns, key=lambda column: column.gives_way).gives_way:
-        needed = sum(map(width, columns)) + (for_problems if least >= _SAID_ELSEWHERE else 0)
-        if needed + _EDGES <= console.width:
+        needed = for_problems if least >= _SAID_ELSEWHERE else 0
+        if sum(widths[column.heading] for column in columns) + needed + _EDGES <= console.width:
             break
         columns = [column for column in columns if column.gives_way != least]
-    return columns, console.width - sum(map(width, columns)) - _SEPARATOR - _EDGES
+    used = sum(widths[column.heading] for column in columns) + _SEPARATOR + _EDGES
+    return columns, console.width - used
 
 
 def stream_line(status: StreamStatus) -> str:
@@ -200,11 +202,11 @@ def stream_line(status: StreamStatus) -> str:
     if status.pid:
         words.append(f"PID {status.pid}, up {_uptime(status)}")
     if status.restarts:
-        words.append(f"{status.restarts} restarts")
+        words.append(f"restarts {status.restarts}")
     if status.statistics:
         words.append(f"{_number('rows')(status)} rows, {_rate(status)} a second, lag {_lag(status)}")
         words.append(f"backlog {_backlog(status)}")
-        words.append(f"{_number('errors')(status)} errors, {_number('reconnects')(status)} reconnects")
+        words.append(f"errors {_number('errors')(status)}, reconnects {_number('reconnects')(status)}")
     if status.problem:
         words.append(f"last problem: {printable(status.problem)}")
     return ", ".join(words)
@@ -215,8 +217,8 @@ def total_line(statuses: Sequence[StreamStatus]) -> str:
     return (
         f"total: {_recording(statuses)} recording, {_sum('rows')(statuses)} rows, "
         f"{_total_rate(statuses)} a second, backlog {_sum('backlog_frames')(statuses)}, "
-        f"{_sum('errors')(statuses)} errors, {_sum('reconnects')(statuses)} reconnects, "
-        f"{_restarts(statuses)} restarts"
+        f"errors {_sum('errors')(statuses)}, reconnects {_sum('reconnects')(statuses)}, "
+        f"restarts {_restarts(statuses)}"
     )
 
 

@@ -65,11 +65,14 @@ def up(
         raise Misuse(f"--duration: {duration} is no number of seconds", hint="0 means: without end")
     if database is not None and not database.strip():
         raise Misuse("--database is empty", hint="Give a folder, or http://user:password@host:8123")
+    chosen = tuple(word.strip() for word in (only or "").split(",") if word.strip())
+    if only is not None and not chosen:
+        raise Misuse("--only: it names no instance", hint="Leave it out for all of them")
     settings = UpSettings(
         config=config_folder(config),
         pid=os.getpid(),
         database=database,
-        only=tuple(word.strip() for word in only.split(",") if word.strip()) if only else (),
+        only=chosen,
         engines=not no_engine,
         log_level=log_level,
         log_format=log_format,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import signal
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -174,10 +173,8 @@ class InstanceMember(Member):
         if not published.up or parent_of(pid) in (0, published.up):
             return False
         try:
-            process = self._launcher.adopt(pid, self._how_it_ended(published))
+            process = self._launcher.adopt(pid, _FoundRun(self.folder, published.run))
         except OSError:
-            return False
-        if holder(self.folder) is None:  # it ended meanwhile, and the PID may be somebody else's by now
             return False
         self.process, self.running = process, self.instance
         self.supervision.started(now)
@@ -191,11 +188,21 @@ class InstanceMember(Member):
         except OSError:
             return False
 
-    def _how_it_ended(self, running: Published) -> Callable[[], tuple[int, str] | None]:
-        def look() -> tuple[int, str] | None:
-            said = read_published(self.folder)
-            if said is None or said.run != running.run or said.exit_code is None:
-                return None
-            return said.exit_code, said.error
 
-        return look
+@dataclasses.dataclass(frozen=True)
+class _FoundRun:
+    """A run that an earlier `up` started, by its journal's folder."""
+
+    folder: Path
+    run: str
+
+    def is_there(self) -> bool:
+        """See `Found`."""
+        return (holder(self.folder) or "").endswith(f", run {self.run}")
+
+    def how_it_ended(self) -> tuple[int, str] | None:
+        """See `Found`."""
+        said = read_published(self.folder)
+        if said is None or said.run != self.run or said.exit_code is None:
+            return None
+        return said.exit_code, said.error

@@ -4,6 +4,7 @@ Each child is in a process group of its own, so that a terminal's Ctrl-C does no
 through a pipe that it never waits for: lines are dropped rather than a recording held up.
 """
 
+import errno
 import os
 import select
 import signal
@@ -11,11 +12,13 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import orjson
+
+from mexcflow.config import STARTED_BY
 
 _LINES = 10_000
 _LINE_BYTES = 65_536
@@ -48,14 +51,24 @@ class Process(Protocol):
         """What it said was wrong."""
 
 
+class Found(Protocol):
+    """What is known of a process that is no child of ours."""
+
+    def is_there(self) -> bool:
+        """Say whether that PID is still what it is taken for."""
+
+    def how_it_ended(self) -> tuple[int, str] | None:
+        """Return exit code and error by its own words; None when it left none."""
+
+
 class Launcher(Protocol):
     """Starts processes; `up` knows no other way to."""
 
     def start(self, name: str, arguments: Sequence[str], environment: dict[str, str]) -> Process:
         """Start `mexcflow` with these arguments; raises `OSError`."""
 
-    def adopt(self, pid: int, exit_code: Callable[[], tuple[int, str] | None]) -> Process:
-        """Take over a process that somebody else started; `exit_code` finds out how it ended."""
+    def adopt(self, pid: int, found: "Found") -> Process:
+        """Take over a process that somebody else started; raises `OSError` when that cannot be."""
 
 
 class SystemLauncher:
@@ -68,9 +81,9 @@ class SystemLauncher:
         """See `Launcher`."""
         return Child(name, arguments, environment, self.lines)
 
-    def adopt(self, pid: int, exit_code: Callable[[], tuple[int, str] | None]) -> "Adopted":
+    def adopt(self, pid: int, found: Found) -> "Adopted":
         """See `Launcher`."""
-        return Adopted(pid, exit_code)
+        return Adopted(pid, found)
 
 
 class Child:
@@ -127,23 +140,37 @@ class Child:
                     self._lines.append(LogLine(self._name, text))
 
 
+def _is_readable(descriptor: int) -> bool:
+    poll = select.poll()  # select() knows the first 1,024 descriptors only
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class Adopted:
     """A process that an earlier `up` started. It is no child of ours, so its end is seen, not its code."""
 
-    def __init__(self, pid: int, exit_code: Callable[[], tuple[int, str] | None]) -> None:
+    def __init__(self, pid: int, found: Found) -> None:
         self.pid = pid
-        self._exit_code = exit_code
-        self._descriptor = os.pidfd_open(pid)
+        self._found = found
         self._code: int | None = None
         self.complaint = ""
+        # from here on the PID cannot come to mean another process without our noticing
+        self._descriptor = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(self._descriptor, 0)  # may we?
+            if not found.is_there():
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        except OSError:
+            os.close(self._descriptor)
+            raise
 
     def poll(self) -> int | None:
         """See `Process`."""
-        if self._descriptor >= 0 and select.select([self._descriptor], [], [], 0)[0]:
+        if self._descriptor >= 0 and _is_readable(self._descriptor):
             os.close(self._descriptor)
             self._descriptor = -1
             killed = (128 + signal.SIGKILL, "ended without notice (killed?)")
-            self._code, self.complaint = self._exit_code() or killed
+            self._code, self.complaint = self._found.how_it_ended() or killed
         return self._code
 
     def signal(self, number: int) -> None:
@@ -162,6 +189,20 @@ def parent_of(pid: int) -> int:
         return int(text.rpartition(")")[2].split()[1])
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def is_orphan(pid: int, command: str) -> bool:
+    """Say whether a process is this command of ours, started by an `up` that is gone.
+
+    Its own words tell, as its title has them: where the environment was, the title is now.
+    """
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").split()
+    except OSError:
+        return False
+    prefix = f"{STARTED_BY}=".encode()
+    up = next((one.removeprefix(prefix) for one in words if one.startswith(prefix)), b"")
+    return command.encode() in words and up.isdigit() and parent_of(pid) not in (0, int(up))
 
 
 def complaint_of(line: str) -> str:

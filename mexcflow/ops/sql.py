@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from mexcflow.errors import Misuse
-from mexcflow.store.words import own_format, spelled, tokens
+from mexcflow.store.words import ends_engine, own_format, spelled, tokens
 
 BINARY_FORMATS = re.compile(
     r"(?:Native|RowBinary\w*|Parquet|Arrow\w*|ORC|Avro|Protobuf\w*|MsgPack|CapnProto|BSONEachRow|Npy|Buffers"
@@ -67,6 +67,9 @@ def _refuse_data(words: list[str]) -> None:
             "INSERT ... FORMAT with the data in the statement is not taken",
             hint="Use INSERT ... VALUES, or INSERT ... SELECT * FROM file('/path/to/data.csv')",
         )
+    if ends_engine(words):
+        # it ends its process with all of the group: this command's, and what was started beside it
+        raise Misuse("SYSTEM SHUTDOWN and SYSTEM KILL are not taken", hint="Stop the process itself")
     if any(pair == ("INTO", "OUTFILE") for pair in itertools.pairwise(words)):
         # the embedded engine reports success on a full disk
         raise Misuse("INTO OUTFILE is not taken", hint="Use --output FILE, with --format Parquet or another")

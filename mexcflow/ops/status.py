@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from mexcflow.config import Instance, conflict, database_location, journal_folder, load_instance
+from mexcflow.config import Instance, conflict, database_location, journal_folder, load_instance, told
 from mexcflow.errors import Misuse
 from mexcflow.journal import STATUS, has_history, holder
 from mexcflow.pipeline.publish import Published, read_published
@@ -81,7 +81,10 @@ def status_of(name: str, instance: Instance, folder: Path) -> StreamStatus:
     if match is not None and published is not None and published.run == match[3]:
         return with_published(base, published, now)
     # it has just begun, and what lies there is of the run before
-    began = datetime.fromtimestamp((folder / "lock").stat().st_mtime, UTC)
+    try:
+        began = datetime.fromtimestamp((folder / "lock").stat().st_mtime, UTC)
+    except FileNotFoundError:  # it has just ended, and left nothing
+        began = now
     return dataclasses.replace(
         base,
         state="starting",
@@ -194,8 +197,9 @@ def look_around(config: Path, database: str | None, journal: Path | None, *, shi
 def _load(path: Path, others: list[Instance]) -> tuple[Instance | None, str]:
     try:
         instance = load_instance(path)
+        journal_folder("", ".", instance.exchange, instance.symbol)  # it must have a name for its folder
     except Misuse as error:
-        return None, str(error)
+        return None, told(path, error)
     problem = conflict(instance, others)
     return (None, problem) if problem else (instance, "")
 

@@ -5,16 +5,24 @@ folder, an engine that owns it is started first, one a folder; instances wait fo
 anyway, since they can share the folder among themselves. Nothing here opens a database.
 """
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
-from mexcflow.config import DATABASE_VARIABLE, UP_VARIABLE, Instance, database_location, journal_folder
+from mexcflow.config import (
+    DATABASE_VARIABLE,
+    STARTED_BY,
+    UP_VARIABLE,
+    Instance,
+    database_location,
+    journal_folder,
+)
 from mexcflow.errors import Misuse
 from mexcflow.ops.member import Command, InstanceMember, Member
 from mexcflow.ops.owner import read_owner
-from mexcflow.ops.processes import Launcher
+from mexcflow.ops.processes import Launcher, is_orphan
 from mexcflow.ops.status import WRONG_FILE, StreamStatus
 from mexcflow.ops.supervise import State, Supervision
 from mexcflow.ops.watch import Watch
@@ -22,6 +30,7 @@ from mexcflow.ops.watch import Watch
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
+_ENGINE = "engine"
 _ENGINE_S = 10.0
 """How long instances wait for the engine of their folder to answer."""
 
@@ -39,6 +48,21 @@ class UpSettings:
     log_format: str = "text"
 
 
+@dataclass(frozen=True)
+class _FoundEngine:
+    """An engine that an earlier `up` started."""
+
+    pid: int
+
+    def is_there(self) -> bool:
+        """See `Found`."""
+        return is_orphan(self.pid, _ENGINE)
+
+    def how_it_ended(self) -> tuple[int, str] | None:
+        """See `Found`; it leaves no word."""
+        return None
+
+
 class _Engine(Member):
     """The engine of one data folder."""
 
@@ -47,6 +71,15 @@ class _Engine(Member):
         self.folder = folder
         self._until = now + _ENGINE_S
         self._ready = False
+
+    def _elsewhere(self, now: float) -> str:
+        """Take over the engine that an `up` had started which is gone; nobody else would end it."""
+        owner = read_owner(self.folder) if self.supervision.state is State.WAITING else None
+        if owner is not None and is_orphan(owner.pid, _ENGINE):
+            with contextlib.suppress(OSError):
+                self.process = self._launcher.adopt(owner.pid, _FoundEngine(owner.pid))
+                self.supervision.started(now)
+        return ""
 
     def lets_start(self, now: float) -> bool:
         """Say whether instances may start: it answers, or has had its time."""
@@ -220,8 +253,9 @@ class Up:
     def _engine(self, folder: str, now: float) -> _Engine:
         settings = self._settings
         log = (f"--log-level={settings.log_level}", f"--log-format={settings.log_format}")
-        arguments = ("engine", f"--database={folder}", "--wait", *log)
-        command = Command("engine", arguments, {UP_VARIABLE: str(settings.pid)})
+        by = f"{STARTED_BY}={settings.pid}"
+        arguments = (_ENGINE, f"--database={folder}", "--wait", by, *log)
+        command = Command(_ENGINE, arguments, {UP_VARIABLE: str(settings.pid)})
         return _Engine(Path(folder), command, self._launcher, now)
 
     def _tell(self, member: InstanceMember, now: float) -> None:

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from mexcflow.config import Instance, journal_folder
 from mexcflow.errors import Permanent
-from mexcflow.journal import waiting_frames
+from mexcflow.journal import holder, waiting_frames
 from mexcflow.ops.containers import Container, look_up
 from mexcflow.ops.coverage import CoverageReport, coverage_notes, iso, report_coverage
 from mexcflow.store import DATABASE, Store
@@ -112,6 +112,8 @@ def verify(
     if store.folder is None:
         progress("asking docker about the database's container")
         _take_container(report, store.location)
+    if any(existing[table].cluster for table in report.tables if table in existing):
+        report.notes.append("the whole volume is that of one node, the tables are those of all shards")
     return _concluded(report)
 
 
@@ -205,7 +207,7 @@ def _take_journal(store: Store, stream: Instance, found: TableReport) -> None:
     database = str(store.folder or store.location)
     folder = journal_folder(stream.journal, database, stream.exchange, stream.symbol)
     found.waiting_frames = waiting_frames(folder)
-    if found.waiting_frames:
+    if found.waiting_frames and holder(folder) is None:  # else they are on their way
         found.notes.append(
             f"{found.waiting_frames:,} frames wait in the journal: the next `mexcflow run --symbol "
             f"{stream.symbol}` inserts them"
@@ -263,7 +265,8 @@ def _take_rows(found: TableReport, scans: Sequence[TypeScan], now_ms: int) -> No
 
 def _take_times(found: TableReport, first_ms: int, last_ms: int, now_ms: int) -> None:
     found.first_ts, found.last_ts = iso(first_ms), iso(last_ms)
-    found.staleness_s = round((now_ms - last_ms) / 1000, 3)
+    # what is being recorded may be newer than the moment when verify began
+    found.staleness_s = max(0.0, round((now_ms - last_ms) / 1000, 3))
     if found.staleness_s > _STALE_S:
         found.notes.append(f"nothing new for {timedelta(seconds=round(found.staleness_s))}")
     span_s = (last_ms - first_ms) / 1000

@@ -6,7 +6,7 @@ nothing that runs: the instance that was read from it before stays, and the reas
 
 from pathlib import Path
 
-from mexcflow.config import Instance, conflict, load_instance
+from mexcflow.config import Instance, conflict, journal_folder, load_instance, told
 from mexcflow.errors import Misuse
 from mexcflow.pipeline.record import check_instance
 
@@ -62,7 +62,8 @@ class Watch:
             self._read.pop(name, None)
             if name in self._taken:
                 self._read[name] = _load(self._path(name))
-        self._accepted, self.wrong = merge(self._accepted, self._read)
+        self._accepted, wrong = merge(self._accepted, self._read)
+        self.wrong = {name: why for name, why in wrong.items() if not self._only or name in self._only}
         return touched
 
     def _signatures(self) -> dict[str, Signature]:
@@ -95,8 +96,9 @@ def _load(path: Path) -> Instance | str:
     try:
         instance = load_instance(path)
         check_instance(instance, where=instance.source)
+        journal_folder("", ".", instance.exchange, instance.symbol)
     except Misuse as error:
-        return str(error)
+        return told(path, error)
     return instance
 
 

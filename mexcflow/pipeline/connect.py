@@ -26,6 +26,23 @@ _WHOLE_TEXT, _WHOLE_BINARY = 0x81, 0x82
 _DATA_OPCODES = (0x0, 0x1, 0x2)
 
 
+class _NoCookies:
+    """What websocket-client keeps cookies in, for the whole process, and cannot be told not to.
+
+    An exchange could tell from them that two proxies are one user.
+    """
+
+    def add(self, set_cookie: str | None) -> None:
+        """Keep nothing."""
+
+    def get(self, host: str) -> str:
+        """Have nothing."""
+        return ""
+
+
+websocket._handshake.CookieJar = _NoCookies()
+
+
 class Line(websocket.WebSocket):  # type: ignore[misc]  # websocket-client is not typed through
     """A websocket whose messages are read many at a time."""
 

@@ -93,16 +93,17 @@ def connect(settings: Settings) -> Store:
 
 def open_database(settings: Settings) -> Store | None:
     """Open the database; None when it is away and the stream was recorded before: the journal holds out."""
-    for is_last in (*[False] * _TRIES, True):
+    tries = _TRIES if settings.in_folder else 1
+    while True:
+        tries -= 1
         try:
             return _open_and_look(settings)
         except StoreUnavailable as error:
             if has_history(settings.folder):
                 logger.warning("%s; recording into the journal until it is back", error.what)
                 return None
-            if is_last or not settings.in_folder:
+            if not tries:
                 raise
-    return None
 
 
 def _open_and_look(settings: Settings) -> Store:

@@ -43,7 +43,7 @@ _RECEIVER_GRACE_S = 1.0
 _PROGRESS_S = 2.0
 """How long the insert thread may take for nothing at all before its attempts are given up ..."""
 _FOLDER_PROGRESS_S = 10.0
-"""... and where the database is a folder: its owner may stop as well, and one of us starts the engine anew."""
+"""... and where the database is a folder: its owner may stop as well, and one of us starts the engine."""
 _LAST_TRY_S = 1.0
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter from another. The default of 5 ms would delay receive
@@ -216,13 +216,13 @@ class Recorder:
 
     def _make_publisher(self, journal: Journal) -> Publisher:
         settings = self._settings
-        database, proxy = settings.database, settings.instance.proxy
+        database = settings.database
         return Publisher(
             settings.instance,
             journal,
             self.metrics,
             shown_database=redacted(database) if "://" in database else str(Path(database).absolute()),
-            shown_proxy=lambda: redacted(proxy),
+            shown_proxy=lambda: self.proxy_in_use,
             clock=self._clock,
         )
 

@@ -73,9 +73,6 @@ class Shared:
     A switch counts how many times it is thrown at the moment, so that two users do not undo each other.
     """
 
-    bans: list[tuple[int, float | None]] = field(default_factory=list)
-    callers: list[str] = field(default_factory=list)
-
     silence: int = 0
     no_pongs: int = 0
     no_acks: int = 0
@@ -84,3 +81,6 @@ class Shared:
     sent: list[bytes] = field(default_factory=list)
     sent_to: list[tuple[str, list[bytes]]] = field(default_factory=list)
     garbage: list[bytes] = field(default_factory=list)
+    callers: list[str] = field(default_factory=list)
+    bans: list[tuple[int, float | None]] = field(default_factory=list)
+    """HTTP status and `Retry-After`; the last one counts."""

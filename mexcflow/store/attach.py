@@ -25,27 +25,31 @@ _AGAIN_S = 5.0
 """The same for a store that had its folder once: it comes again anyhow."""
 
 
-def open_folder(folder: Path, *, create: bool, listen: Listen, alone: bool = False) -> Store:
+def open_folder(
+    folder: Path, *, create: bool, listen: Listen, alone: bool = False, within_s: float | None = None
+) -> Store:
     """Open (and with `create` make) a data folder; see `open_store` for the errors.
 
-    `alone`: be its owner, or raise `FolderInUse`.
+    `alone`: be its owner, or raise `FolderInUse`. `within_s`: how long an owner may take to let us in.
     """
     folder = checked_folder(folder, create=create)
-    attached = _own(folder, listen) if alone else _attach(folder, listen)
+    attached = _own(folder, listen) if alone else _attach(folder, listen, within_s=within_s or _OWNER_S)
     return Store(attached, str(folder), folder, again=lambda: _again(folder, listen._replace(insists=False)))
 
 
 def _again(folder: Path, listen: Listen) -> Attached:
     """Get at a folder that this process had before; every reason why it does not work may pass."""
     try:
-        attached = _attach(checked_folder(folder, create=False), listen, within_s=_AGAIN_S)
+        # an owner may have gone before anything was made in the folder, so there need be no database yet
+        there = checked_folder(folder, create=folder.is_dir())
+        attached = _attach(there, listen, within_s=_AGAIN_S)
     except (FolderInUse, Misuse) as error:  # in use by a stranger; or without chDB we cannot be its owner
         raise StoreUnavailable(error.what) from error
     logger.info("%s: %s", folder, "this process owns it now" if attached.embedded else "it has a new owner")
     return attached
 
 
-def _attach(folder: Path, listen: Listen, *, within_s: float = _OWNER_S) -> Attached:
+def _attach(folder: Path, listen: Listen, *, within_s: float) -> Attached:
     """Own a folder or be a guest in it, whichever comes first.
 
     Raises `FolderInUse` when somebody has it who is no owner, `Unanswered` when its owner says nothing.

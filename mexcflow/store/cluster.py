@@ -26,15 +26,9 @@ SELECT name, count() FROM clusterAllReplicas({cluster:String}, system.databases)
 WHERE name IN ('mexc_data', 'market_data') GROUP BY name
 """
 _MACROS = """
-SELECT host, shard, replica
-FROM clusterAllReplicas({cluster:String}, view(
-    SELECT
-        hostName() AS host,
-        anyIf(substitution, macro = 'shard') AS shard,
-        anyIf(substitution, macro = 'replica') AS replica
-    FROM system.macros
-))
-ORDER BY host
+SELECT hostName() AS host, macro, substitution
+FROM clusterAllReplicas({cluster:String}, system.macros)
+WHERE macro IN ('shard', 'replica')
 """
 
 
@@ -87,11 +81,21 @@ def _check_cluster(store: Store, cluster: str) -> int:
     ((nodes,),) = store.query(
         "SELECT count() FROM system.clusters WHERE cluster = {cluster:String}", of_cluster
     )
+    macros: dict[str, dict[str, str]] = {}
+    for host, macro, value in store.query(_MACROS, of_cluster):
+        macros.setdefault(host, {})[macro] = value
+    _check_macros(macros, int(nodes))
+    return int(nodes)
+
+
+def _check_macros(macros: dict[str, dict[str, str]], nodes: int) -> None:
+    """Raise `Misuse` unless the macros, by node, tell all nodes apart."""
     named: dict[tuple[str, str], str] = {}
-    for host, shard, replica in store.query(_MACROS, of_cluster):
-        for macro, value in (("shard", shard), ("replica", replica)):
-            if not value:
+    for host, of_host in sorted(macros.items()):
+        for macro in ("shard", "replica"):
+            if not of_host.get(macro):
                 raise Misuse(f"--cluster: node {host} has no macro {macro!r}", hint=_MACROS_HINT)
+        shard, replica = of_host["shard"], of_host["replica"]
         if (shard, replica) in named:
             raise Misuse(
                 f"--cluster: nodes {named[shard, replica]} and {host} both are replica {replica!r} of shard "
@@ -99,7 +103,12 @@ def _check_cluster(store: Store, cluster: str) -> int:
                 hint=_MACROS_HINT,
             )
         named[shard, replica] = host
-    return int(nodes)
+    if len(named) < nodes:
+        raise Misuse(
+            f"--cluster: of {nodes} nodes {len(named)} have a name and the macros 'shard' and 'replica' "
+            "of their own",
+            hint=_MACROS_HINT,
+        )
 
 
 _MACROS_HINT = "Each node's configuration has its own <macros>: see clickhouse/cluster/README.md"

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LOCK_NAME = "owner.lock"
+"""The lock of the process that owns the folder; see `owner.py`."""
+
 
 def has_database(location: str) -> bool:
     """Say whether there is something to open or to complain of: a URL, a used folder, a file, nothing."""
@@ -151,8 +154,8 @@ def checked_folder(given: Path, *, create: bool) -> Path:
 
 
 def _was_used(folder: Path) -> bool:
-    """Say whether the engine has kept anything in this folder."""
-    return (folder / "store").is_dir()
+    """Say whether the engine was ever started in this folder; a database comes with the first table."""
+    return (folder / "store").is_dir() or (folder / LOCK_NAME).is_file()
 
 
 def refuse_if_used(folder: Path) -> None:

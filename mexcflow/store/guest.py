@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mexcflow.errors import FolderInUse, StoreUnavailable
-from mexcflow.store.owner import Address, holder, read_address
+from mexcflow.store.owner import ENDPOINT_NAME, Address, holder, read_address
 from mexcflow.store.patience import Patience, PatientPool
 from mexcflow.store.translate import translated
 
@@ -24,6 +24,7 @@ _PATIENCE = Patience(connect_s=10.0, insert_s=30.0, query_s=86_400.0)
 _TO_OPEN = Patience.of(10.0)
 """An owner that is frozen must not hold up a command without a word."""
 _CONNECTIONS = 4
+_HINT = "Is it stopped, or very busy? When it ends, another process takes the folder over"
 
 
 class Unanswered(StoreUnavailable):
@@ -62,7 +63,10 @@ def find_owner(folder: Path) -> Address:
             hint="Only that user gets in: run this as the same one",
         ) from error
     if address is None or not address.url or address.owner != who.owner:
-        raise Unanswered(f"{folder}: PID {who.pid} is just opening or leaving this data folder")
+        raise Unanswered(
+            f"{folder}: PID {who.pid} has this data folder, and {ENDPOINT_NAME} does not say where",
+            hint=_HINT,
+        )
     return address
 
 
@@ -98,4 +102,4 @@ def connect(folder: Path) -> "Client":
             pool.opened()
             return client
     except StoreUnavailable as error:
-        raise Unanswered(error.what) from error
+        raise Unanswered(error.what, hint=_HINT) from error

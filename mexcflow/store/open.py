@@ -11,6 +11,9 @@ from mexcflow.store.patience import Patience
 from mexcflow.store.server import open_server
 from mexcflow.store.store import Store
 
+_QUIET = logging.NullHandler()
+"""Without a handler of its own, logging would print clickhouse-connect's warnings and stack traces."""
+
 
 def open_store(
     location: str,
@@ -22,7 +25,8 @@ def open_store(
 ) -> Store:
     """Open a folder (embedded engine) or a server (`http://user:password@host:8123`).
 
-    `timeout_s` is how long a server may take to connect and to answer, in place of what `Patience` says.
+    `timeout_s` is how long a server may take to connect and to answer, in place of what `Patience` says, and
+    how long the owner of a folder may take to let us in.
     `listen` is where a folder's engine answers other processes, should it be this one that runs it, and
     `alone` says that it has to be this one.
 
@@ -31,11 +35,10 @@ def open_store(
     database yet), `StoreUnavailable` when a server does not answer, `StatementRefused` when it does not
     let us in.
     """
-    # without a handler of its own, logging would print clickhouse-connect's warnings and stack traces
-    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
+    logging.getLogger("clickhouse_connect").addHandler(_QUIET)
     if "://" in location:
         return open_server(location, Patience.of(timeout_s))
     if not location.strip():
         raise Misuse("--database is empty", hint="Give a folder, or http://user:password@host:8123")
     refuse_address(location)
-    return open_folder(Path(location), create=create, listen=listen, alone=alone)
+    return open_folder(Path(location), create=create, listen=listen, alone=alone, within_s=timeout_s)

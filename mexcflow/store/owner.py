@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import secrets
 import threading
 from pathlib import Path
@@ -24,8 +25,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from mexcflow.errors import DiskFailed, Misuse
-from mexcflow.store.folder import another_handle, in_use, start_engine
+from mexcflow.errors import DiskFailed, FolderInUse, Misuse
+from mexcflow.store.folder import LOCK_NAME, another_handle, in_use, start_engine
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOCK_NAME = "owner.lock"
 ENDPOINT_NAME = "endpoint.json"
 _TOKEN_BYTES = 24
+_FILES = 65_536
+_LOOK_S = 1.0
 _GRACE_S = 5.0
 """How long the statements of others may go on when the owner leaves."""
 
@@ -80,8 +82,13 @@ class Owner:
         self.address: Address | None = None
         self._id = secrets.token_hex(8)
         self._clients: list[Client] = []
+        self._leaving = threading.Event()
+        self._written: tuple[int, int] | None = None
+        self._complaint: str | None = None
+        _allow_many_files()
         with contextlib.ExitStack() as undo:
-            undo.callback(os.close, _take_lock(folder, self._id))
+            self._lock = _take_lock(folder, self._id)
+            undo.callback(lambda: os.close(self._lock))
             self._clients.append(start_engine(folder))
             undo.callback(lambda: self._clients.pop().close())
             self._serve(listen, undo)
@@ -121,10 +128,34 @@ class Owner:
         host = f"[{listen.host}]" if ":" in listen.host else listen.host
         self.address = Address(f"http://{host}:{port}", token, os.getpid(), self._id)
         undo.callback(self._gone, Address("", token, os.getpid(), self._id))
+        self._written = self._write_down(self.address)
+        thread = threading.Thread(target=self._keep_written, args=(self.address,), name="owner", daemon=True)
+        thread.start()
+        undo.callback(thread.join)
+        undo.callback(self._leaving.set)
+
+    def _keep_written(self, address: Address) -> None:
+        """Put back what somebody has removed or changed, `endpoint.json` or the lock: guests need both."""
+        while not self._leaving.wait(_LOOK_S):
+            if not _is_at(self._lock, self.folder / LOCK_NAME):
+                # whoever tries to start the engine meanwhile is kept off by the engine's own lock;
+                # if it has this one just now, it is ours a second later
+                with contextlib.suppress(FolderInUse, DiskFailed):
+                    old, self._lock = self._lock, _take_lock(self.folder, self._id)
+                    os.close(old)
+            if self._written != _state(self.folder / ENDPOINT_NAME):
+                self._written = self._write_down(address)
+
+    def _write_down(self, address: Address) -> tuple[int, int] | None:
         try:
-            _write_address(self.folder, self.address)
+            _write_address(self.folder, address)
         except OSError as error:  # a full disk: those who only read must get in all the same
-            logger.warning("%s: %s; other processes cannot get in", ENDPOINT_NAME, error.strerror)
+            if error.strerror != self._complaint:
+                logger.warning("%s: %s; other processes cannot get in", ENDPOINT_NAME, error.strerror)
+            self._complaint = error.strerror
+            return None
+        self._complaint = None
+        return _state(self.folder / ENDPOINT_NAME)
 
     def _open_door(self, token: str, listen: Listen) -> tuple["Door", int]:
         from mexcflow.store.endpoint import Endpoint
@@ -174,11 +205,19 @@ def holder(folder: Path) -> Holder | None:
 
 
 def read_address(folder: Path) -> Address | None:
-    """Return what `endpoint.json` says, None without one; raises `PermissionError`."""
+    """Return what `endpoint.json` says, None when it says nothing; raises `PermissionError`."""
     try:
-        return msgspec.json.decode((folder / ENDPOINT_NAME).read_bytes(), type=Address)
-    except (FileNotFoundError, msgspec.DecodeError):
+        file = os.open(folder / ENDPOINT_NAME, os.O_RDONLY | os.O_NONBLOCK)  # it may be anything: a pipe
+    except PermissionError:
+        raise
+    except OSError:
         return None
+    try:
+        return msgspec.json.decode(os.read(file, 4096), type=Address)
+    except (OSError, msgspec.DecodeError):
+        return None
+    finally:
+        os.close(file)
 
 
 def _take_lock(folder: Path, owner: str) -> int:
@@ -196,6 +235,34 @@ def _take_lock(folder: Path, owner: str) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, msgspec.json.encode(Holder(os.getpid(), owner)) + b"\n", 0)
     return lock
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file does."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Say whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files, as a server does: each of the engine's threads takes three.
+
+    With fifty guests it has some 200, and 1024 files, the usual limit, would not be enough for long.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _known_token(folder: Path) -> str:

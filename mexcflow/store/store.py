@@ -134,6 +134,8 @@ class Store:
         JSONEachRow when there are no `settings`, and holds any other result in memory as a whole. It
         refuses to stream anything but a SELECT: say `stream=False` for SHOW, DESCRIBE, EXPLAIN and so on.
         """
+        from urllib3.exceptions import ProtocolError
+
         with self._translated():
             if not stream:
                 yield self._client.raw_query(sql, fmt=fmt or None, settings=settings)
@@ -144,6 +146,10 @@ class Store:
                 while chunk := source.read(_CHUNK_BYTES):
                     yield chunk
                     tail = (tail + chunk[-_FAILURE_BYTES:])[-_FAILURE_BYTES:]
+            except ProtocolError as error:
+                # a server that failed says so, and then cuts the connection: it may be in what came last
+                _refuse_failed_stream(source, tail + getattr(error.__cause__, "partial", b""))
+                raise
             finally:
                 source.close()
             _refuse_failed_stream(source, tail)

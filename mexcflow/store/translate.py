@@ -37,6 +37,7 @@ _TRANSIENT_ON_A_SERVER = frozenset({
 })  # fmt: skip
 _TRANSIENT_OF_ANOTHER_PROCESS = frozenset({3, 23, 97, 1000, 1002})
 """The same where the data folder is ours and its engine runs in another process."""
+_OWNER_HINT = "The process that owned the data folder is gone or busy; the next attempt finds another"
 _DISK_CODES = frozenset({24, 75, 76, 77, 88, 107, 172, 204, 214, 243, 294, 586})
 """No space left, and everything else that happens only while files are written."""
 _FILESYSTEM_ERROR = 1001
@@ -97,7 +98,7 @@ def _sorted(error: Exception, doing: str, *, server: bool, remote: bool) -> Mexc
         # an answer without ClickHouse's code comes from something in between, e.g. a proxy's 502
         return _by_status(int(status[1]), f"{said}{one_line(str(error))}")
     if isinstance(error, (OperationalError, HTTPError, ConnectionError, TimeoutError)):
-        return _away(_innermost(error), said)
+        return _away(_innermost(error), said, "Is the server up?" if server else _OWNER_HINT)
     if isinstance(error, Error):
         return StoreUnavailable(f"{said}{one_line(str(error))}", hint="Is it ClickHouse's HTTP port?")
     return None
@@ -136,16 +137,18 @@ def one_line(message: str) -> str:
     return text[:_MESSAGE_CHARS] + " ..." + (name.group() if name else "")
 
 
-def _away(cause: BaseException, said: str) -> StoreUnavailable:
+def _away(cause: BaseException, said: str, hint: str) -> StoreUnavailable:
     if isinstance(cause, ssl.SSLCertVerificationError):
         # transient: an expired certificate is renewed by somebody else, and what comes meanwhile can wait
         return StoreUnavailable(
             f"{said}the server's certificate is not accepted: {cause.verify_message}", hint=_CERTIFICATE_HINT
         )
     if isinstance(cause, ssl.SSLError):
-        hint = "Does this port speak TLS (https://, mostly 8443), and not plain HTTP (http://, mostly 8123)?"
-        return StoreUnavailable(f"{said}TLS: {cause.reason or cause}", hint=hint)
-    return StoreUnavailable(f"{said}{one_line(str(cause)) or type(cause).__name__}", hint="Is the server up?")
+        tls_hint = (
+            "Does this port speak TLS (https://, mostly 8443), and not plain HTTP (http://, mostly 8123)?"
+        )
+        return StoreUnavailable(f"{said}TLS: {cause.reason or cause}", hint=tls_hint)
+    return StoreUnavailable(f"{said}{one_line(str(cause)) or type(cause).__name__}", hint=hint)
 
 
 def _innermost(error: Exception) -> BaseException:

@@ -4,7 +4,7 @@ The statement is ClickHouse's to understand: here is only what has to be known b
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _WORDS = re.compile(
     r"""
@@ -26,6 +26,11 @@ def tokens(text: str) -> Iterator[re.Match[str]]:
 def spelled(token: re.Match[str]) -> str:
     """Return a word in capitals, anything else as it is written."""
     return token.group().upper() if token.lastgroup == "word" else token.group()
+
+
+def ends_engine(words: Sequence[str]) -> bool:
+    """Say whether a statement ends the process that runs the engine, and with it all of its group."""
+    return tuple(words[:2]) in (("SYSTEM", "SHUTDOWN"), ("SYSTEM", "KILL"))
 
 
 def own_format(words: list[str]) -> int | None:

@@ -30,7 +30,7 @@ FROM (
     SELECT toUnixTimestamp64Milli(ts) - {T_MS} AS n, count() AS rows,
            if(modulo(n, 37) = 0 OR modulo(n, 10) = 0, 1, 1 + modulo(n, 3)) AS wanted
     FROM mexc_data.%s GROUP BY n
-)"""  # noqa: S608
+)"""
 """Rows, frames of which not all rows are there (see `frames.numbered`), and the newest frame."""
 
 

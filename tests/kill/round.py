@@ -222,5 +222,6 @@ def stored(database: Path, table: str = "btc") -> list[Row]:
     """Return the rows of the table in the order they were stored."""
     with open_store(str(database), create=False) as store:
         return store.query(
-            f"SELECT toUnixTimestamp64Milli(ts), toString(mt), m FROM mexc_data.{table} SETTINGS max_threads = 1"
+            f"SELECT toUnixTimestamp64Milli(ts), toString(mt), m FROM mexc_data.{table} "
+            "SETTINGS max_threads = 1"
         )

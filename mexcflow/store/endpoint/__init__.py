@@ -111,7 +111,7 @@ class Endpoint:
         except OSError as error:
             listener.close()
             raise Misuse(
-                f"--http-port: {self._host}:{self._port} cannot be bound: {error.strerror}",
-                hint="Is it taken? Leave it out for any free port",
+                f"--http-host, --http-port: {self._host}:{self._port} cannot be bound: {error.strerror}",
+                hint="Is the port taken (0 means any free one), and is the address one of this machine's?",
             ) from error
         return listener

@@ -19,7 +19,7 @@ from mexcflow.store.endpoint.engine import Outcome
 from mexcflow.store.endpoint.pipe import Pipe
 from mexcflow.store.endpoint.refusal import ClientGone, Refusal
 from mexcflow.store.endpoint.request import Request
-from mexcflow.store.endpoint.upload import check_disk
+from mexcflow.store.endpoint.upload import check_disk, no_space
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -105,7 +105,10 @@ class Answer:
 
     def _keep(self, held: IO[bytes], chunk: bytes) -> None:
         check_disk(self._folder, len(chunk))
-        held.write(chunk)
+        try:
+            held.write(chunk)
+        except OSError as error:
+            raise no_space("this result", error) from error
 
     async def _send_whole(self, outcome: Outcome, held: IO[bytes]) -> None:
         size = held.seek(0, 2) + len(outcome.body)
@@ -132,6 +135,7 @@ class Answer:
         try:
             while chunk := await pipe.read():
                 await self._part(chunk, packed)
+                await asyncio.sleep(0)  # others have their turn, also when there is always more to read
             await outcome
         except Refusal as refusal:
             failure = self._failure(refusal)

@@ -27,7 +27,10 @@ logger = logging.getLogger(__name__)
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 LIMIT = 32
-"""Statements that run at once."""
+"""Statements that run at once; fifty instances that come at the same time wait for one another."""
+
+_WAIT_S = 3.0
+"""How long a statement waits for its turn before it is refused."""
 
 _PIECE_BYTES = 1 << 20
 _KILL_EVERY_S = 0.1
@@ -44,7 +47,7 @@ class App:
         self._workers = workers
         self._owner = owner
         self._host = socket.gethostname()
-        self._active = 0
+        self._turns = asyncio.Semaphore(LIMIT)
         self._sweeper: asyncio.Task[None] | None = None
         self.draining = False
 
@@ -71,6 +74,8 @@ class App:
         self, request: Request, receive: Receive, answer: Answer, headers: dict[str, str]
     ) -> None:
         self._gate.check_site(request)
+        if request.method not in ("GET", "HEAD", "POST"):
+            raise Refusal(0, f"{request.method} is not spoken here: GET reads, POST writes\n", status=405)
         if request.path == "/ping" or request.asks_nothing:
             await answer.text(b"Ok.\n")
             return
@@ -104,24 +109,31 @@ class App:
             upload.close()
 
     async def _execute(self, request: Request, receive: Receive, answer: Answer, job: "_Job") -> None:
-        if self._active >= LIMIT:
-            raise Refusal(202, f"Too many simultaneous queries. Maximum: {LIMIT}")
+        await self._turn()
         if "session_id" in request.parameters and self._sweeper is None:
             self._sweeper = asyncio.create_task(self._drop_idle_sessions())
-        self._active += 1
         gone = asyncio.ensure_future(_gone(receive))
         pipe = Pipe(gone)
         outcome = asyncio.get_running_loop().run_in_executor(self._workers, self._run, request, job, pipe)
+        pipe.ends_with(outcome)
         try:
             fmt = request.default_format
             await answer.send_result(pipe, fmt, outcome)
         finally:
-            pipe.close()
+            pipe.stop_reading()
             gone.cancel()
             try:
                 await self._until_ended(job, outcome)
+                pipe.close()
             finally:
-                self._active -= 1
+                self._turns.release()
+
+    async def _turn(self) -> None:
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Refusal(202, f"Too many simultaneous queries. Maximum: {LIMIT}") from None
 
     async def _drop_idle_sessions(self) -> None:
         while True:
@@ -136,7 +148,7 @@ class App:
             job.upload.finish()
             return self._engine.run(request, job.upload, job.running, pipe.write_end)
         finally:
-            pipe.close_write_end()
+            job.running.mark = ""  # the engine is done with it
 
     async def _until_ended(self, job: "_Job", outcome: "asyncio.Future[Outcome]") -> None:
         """Wait until the engine is done with a statement; one that only reads is told to end."""

@@ -4,7 +4,7 @@ Most processes that own a folder never have one. The server's libraries take 100
 it takes 100 ms to stop.
 """
 
-import select
+import selectors
 import socket
 import threading
 
@@ -38,6 +38,9 @@ class Door:
         self._listener.close()
 
     def _wait(self) -> None:
-        ready, _, _ = select.select([self._listener, self._bell], [], [])
-        if self._bell not in ready:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._bell, selectors.EVENT_READ)
+            rung = {key.fileobj for key, _ in selector.select()}
+        if self._bell not in rung:
             self._endpoint.serve(self._listener)

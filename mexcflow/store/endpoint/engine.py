@@ -12,7 +12,9 @@ from mexcflow.store.endpoint.request import Request
 from mexcflow.store.endpoint.running import Running, Statements
 from mexcflow.store.endpoint.statement import Statement, with_infile, with_outfile, with_real_ids
 from mexcflow.store.endpoint.upload import Upload, check_disk
+from mexcflow.store.words import ends_engine
 
+_READ_ONLY = "Cannot execute query in readonly mode"
 _LONGEST_SESSION_S = 3600.0
 _PARQUET_ROWS = "100000"
 """Rows that are held until they are written: with a million, a result of 1 GB took 1.2 GB of memory."""
@@ -57,6 +59,12 @@ class Engine:
         Raises `Refusal` with what the engine says.
         """
         statement = upload.statement
+        if statement.first == "INSERT" and "INPUT" in statement.words:
+            raise Refusal(48, "input() is not taken: insert into a table, and SELECT from that")
+        if ends_engine(statement.words):
+            raise Refusal(48, "SYSTEM SHUTDOWN and SYSTEM KILL would end other programs, too: stop the owner")
+        if request.reads_only and statement.first == "KILL":  # which `readonly` allows
+            raise Refusal(164, _READ_ONLY)
         if statement.writes:
             check_disk(self._folder, upload.data_bytes)
         settings = request.settings
@@ -113,7 +121,7 @@ class Engine:
         settings = {key: value for key, value in wishes.settings.items() if key != "readonly"}
         reads_only = wishes.reads_only or wishes.settings.get("readonly", "0") != "0"
         if reads_only and not statement.reads and statement.first not in ("SET", "USE"):
-            raise Refusal(164, "Cannot execute query in readonly mode")
+            raise Refusal(164, _READ_ONLY)
         session = self.sessions.take(
             name, must_exist=request.flag("session_check"), timeout_s=_timeout_s(request)
         )

@@ -1,5 +1,6 @@
 """multipart/form-data: the statement and its parameters as fields, because they are too long for a URL."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from mexcflow.store.endpoint.refusal import Refusal
@@ -9,6 +10,9 @@ if TYPE_CHECKING:
 
 LONGEST_BYTES = 1 << 24
 """A form is held in memory: it is no way to insert rows."""
+
+
+_NOWHERE = logging.NullHandler()
 
 
 def is_form(content_type: str) -> bool:
@@ -21,6 +25,8 @@ def fields(content_type: str, body: bytes) -> dict[str, str]:
     from python_multipart import create_form_parser
     from python_multipart.exceptions import FormParserError
 
+    logging.getLogger("python_multipart").propagate = False  # what is wrong is told to the client
+    logging.getLogger("python_multipart").addHandler(_NOWHERE)
     found: dict[str, str] = {}
 
     def on_field(field: "Field") -> None:
