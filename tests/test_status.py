@@ -20,6 +20,7 @@ from mexcflow.config import Instance
 from mexcflow.errors import StoreUnavailable
 from mexcflow.journal import STATUS, Journal, this_run
 from mexcflow.metrics import Backlog, Metrics, Tally
+from mexcflow.ops.owner import read_owner
 from mexcflow.ops.status import StreamStatus, look_around, status_of, trouble_of
 from mexcflow.pipeline.publish import INTERVAL_S, Published, Publisher, read_published
 from tests.conftest import ROOT, mexcflow
@@ -354,3 +355,8 @@ def test_what_is_published_has_the_fields_that_are_read(recording, folder):
     raw = json.loads((folder / STATUS).read_bytes())
     assert raw.keys() == set(Published.__struct_fields__)
     assert time.time() - datetime.fromisoformat(raw["updated"]).timestamp() < 60
+
+
+def test_a_pipe_in_place_of_the_owners_file_holds_up_nobody(tmp_path):
+    os.mkfifo(tmp_path / "endpoint.json")
+    assert read_owner(tmp_path) is None

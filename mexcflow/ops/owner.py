@@ -1,6 +1,7 @@
 """Who owns a data folder, from the outside: its `endpoint.json`, and whether somebody answers there.
 
-Opens no database. The token in that file is for those who may read it, and is never shown.
+Opens no database, and does without the store's libraries: a health check runs often. The token in that file
+is for those who may read it, and is never shown.
 """
 
 import socket
@@ -34,7 +35,9 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_owner(folder: Path) -> Owner | None:
     """Return who owns a data folder, or did last; None when nobody wrote it down so that we may read it."""
+    path = folder / ENDPOINT
     try:
-        return msgspec.json.decode((folder / ENDPOINT).read_bytes(), type=Owner)
+        # anything but a file (a pipe) would keep us waiting
+        return msgspec.json.decode(path.read_bytes(), type=Owner) if path.is_file() else None
     except (OSError, msgspec.DecodeError):
         return None
