@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mexcflow.exchanges import REGISTRY
+from mexcflow.exchanges import REGISTRY, TYPED
 
 PACKAGE = Path(__file__).resolve().parents[1] / "mexcflow"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -91,7 +91,7 @@ def test_exchanges_do_no_io(path):
 
 
 def test_an_exchange_is_named_in_its_own_file_and_the_registry_only():
-    for exchange, path in itertools.product(REGISTRY, FILES):
+    for exchange, path in itertools.product((*REGISTRY, *TYPED), FILES):
         own = part(path) == "exchanges" and path.stem in (exchange, "__init__")
         if own or part(path) == "simulator":  # which has a file an exchange as well
             continue
@@ -105,8 +105,8 @@ def test_an_exchange_is_named_in_its_own_file_and_the_registry_only():
 
 
 def test_the_folder_of_exchanges_equals_the_registry():
-    helpers = {"__init__", "exchange", "numbers"}
-    assert {path.stem for path in (PACKAGE / "exchanges").glob("*.py")} - helpers == set(REGISTRY)
+    helpers = {"__init__", "exchange", "typed", "numbers", "times", "book"}
+    assert {path.stem for path in (PACKAGE / "exchanges").glob("*.py")} - helpers == {*REGISTRY, *TYPED}
 
 
 def test_there_is_one_broad_except_for_frames_and_one_a_threads_outermost_frame():

@@ -5,22 +5,30 @@ import difflib
 from mexcflow.errors import Misuse
 from mexcflow.exchanges.exchange import Exchange
 from mexcflow.exchanges.mexc import Mexc
+from mexcflow.exchanges.typed import TypedExchange
 
 REGISTRY: dict[str, type[Exchange]] = {
     Mexc.name: Mexc,
 }
+"""Those whose rows go into string tables, one a symbol."""
 
-__all__ = ["Exchange", "REGISTRY", "check_channels", "find_exchange"]
+TYPED: dict[str, type[TypedExchange]] = {}
+"""Those whose rows go into the typed tables of `market_data`."""
+
+__all__ = ["Exchange", "REGISTRY", "TYPED", "TypedExchange", "check_channels", "find_exchange"]
 
 
-def find_exchange(name: str, *, where: str) -> type[Exchange]:
+def find_exchange(name: str, *, where: str) -> type[Exchange] | type[TypedExchange]:
     """Return the exchange of that name; `Misuse`, which names the known ones, when there is none."""
-    if name not in REGISTRY:
-        raise Misuse(f"{where}: there is no exchange {name!r}", hint=_known(name, tuple(REGISTRY)))
-    return REGISTRY[name]
+    found = REGISTRY.get(name) or TYPED.get(name)
+    if found is None:
+        raise Misuse(f"{where}: there is no exchange {name!r}", hint=_known(name, (*REGISTRY, *TYPED)))
+    return found
 
 
-def check_channels(exchange: type[Exchange], channels: tuple[str, ...], *, where: str) -> None:
+def check_channels(
+    exchange: type[Exchange] | type[TypedExchange], channels: tuple[str, ...], *, where: str
+) -> None:
     """Raise `Misuse` unless every channel is one of the exchange's, and named once."""
     if not channels:
         raise Misuse(f"{where}: no channels", hint=f"{exchange.name} has {', '.join(exchange.channels)}")

@@ -6,12 +6,16 @@ because they are handled as text.
 """
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 
 from mexcflow.model import Undecodable
 
+_EXACT = Context(prec=80)
 _PLAIN = re.compile(r"(?:0|-?[1-9][0-9]*|-?0(?=\.))(?:\.[0-9]*[1-9])?").fullmatch
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,9})?").fullmatch
+_MAX_WHOLE, _MAX_FRACTION = 20, 18
+_SHORT = 19
+"""As many characters cannot have more than 18 digits behind the point, and not more than 20 before it."""
 _MAX_MAGNITUDE = 100
 """Powers of ten beyond which an exponent is taken for damage: 1e400 would be 401 characters."""
 
@@ -35,3 +39,24 @@ def with_decimals(number: str, decimals: int) -> str:
     """Return a plain decimal padded with zeros to `decimals` places; longer ones keep all their digits."""
     whole, _, fraction = number.partition(".")
     return f"{whole}.{fraction.ljust(decimals, '0')}"
+
+
+def exact(number: str) -> str:
+    """Return a number as text that a Decimal(38, 18) column takes without losing a digit.
+
+    Raises `Undecodable` for what is no number, or has more than 20 digits before the point or 18 behind it.
+    """
+    if len(number) <= _SHORT and number.isascii() and number.replace(".", "", 1).isdigit():
+        return number if number[-1] != "." and number[0] != "." else plain(number)
+    spelled = plain(number)
+    whole, _, fraction = spelled.lstrip("-").partition(".")
+    if len(whole) > _MAX_WHOLE or len(fraction) > _MAX_FRACTION:
+        raise Undecodable(f"more digits than a Decimal(38, 18) holds: {number[:60]}")
+    return spelled
+
+
+def times(number: str, factor: str) -> str:
+    """Return the product of two plain decimals, exact, as one that `exact` takes."""
+    if factor == "1":
+        return number
+    return exact(format(_EXACT.multiply(Decimal(number), Decimal(factor)), "f"))

@@ -1,0 +1,124 @@
+"""A book built from a snapshot and deltas: each level with the digits that the exchange sent.
+
+Prices that differ only in their spelling (0.0801, 0.080100) are one level. A delta's quantity is absolute, 0
+removes a level, also one that was never there.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from mexcflow.model import BookUpdate, Undecodable
+
+Level = tuple[str, str]
+"""Price and quantity, as sent."""
+
+
+class Side:
+    """One side, best first; `is_bid` says which way that is."""
+
+    __slots__ = ("_keys", "_levels", "_sign")
+
+    def __init__(self, *, is_bid: bool) -> None:
+        self._sign = -1 if is_bid else 1
+        self._keys: list[Decimal] = []
+        self._levels: dict[Decimal, Level] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def replace(self, levels: Iterable[Level]) -> None:
+        """Forget what was there."""
+        self._levels = {}
+        for price, quantity in levels:
+            if not _is_zero(quantity):
+                self._levels[_key(price, self._sign)] = (price, quantity)
+        self._keys = sorted(self._levels)
+
+    def change(self, levels: Iterable[Level]) -> None:
+        """Take absolute new quantities."""
+        keys, kept = self._keys, self._levels
+        for price, quantity in levels:
+            key = _key(price, self._sign)
+            if _is_zero(quantity):
+                if key in kept:
+                    del kept[key]
+                    del keys[bisect_left(keys, key)]
+                continue
+            if key not in kept:
+                keys.insert(bisect_left(keys, key), key)
+            kept[key] = (price, quantity)
+
+    def cut(self, levels: int) -> None:
+        """Forget all but the best so many levels."""
+        for key in self._keys[levels:]:
+            del self._levels[key]
+        del self._keys[levels:]
+
+    def top(self, levels: int) -> list[Level]:
+        """Return the best so many levels, best first."""
+        return [self._levels[key] for key in self._keys[:levels]]
+
+    @property
+    def best(self) -> Decimal | None:
+        """The best price, None for an empty side."""
+        return self._keys[0] * self._sign if self._keys else None
+
+
+class Book:
+    """Both sides. `levels`: how many the exchange keeps us informed of, 0 for all of them."""
+
+    def __init__(self, levels: int = 0) -> None:
+        self._kept = levels
+        self.bids = Side(is_bid=True)
+        self.asks = Side(is_bid=False)
+
+    def apply(self, update: BookUpdate) -> None:
+        """Take a snapshot or a delta; raises `Undecodable` for a price or quantity that is no number."""
+        if update.is_snapshot:
+            self.bids.replace(update.bids)
+            self.asks.replace(update.asks)
+        else:
+            self.bids.change(update.bids)
+            self.asks.change(update.asks)
+        if self._kept:
+            self.bids.cut(self._kept)
+            self.asks.cut(self._kept)
+
+    @property
+    def crossed(self) -> bool:
+        """Whether somebody bids as much as somebody else asks: then something is missing."""
+        bid, ask = self.bids.best, self.asks.best
+        return bid is not None and ask is not None and bid >= ask
+
+    def checkpoint(self, levels: int) -> dict[str, Any]:
+        """Return the best levels as JSON-able lists; another book goes on from them, see `restored`."""
+        return {"bids": self.bids.top(levels), "asks": self.asks.top(levels)}
+
+    @classmethod
+    def restored(cls, state: dict[str, Any], levels: int = 0) -> "Book":
+        """Return the book of a checkpoint."""
+        book = cls(levels)
+        book.bids.replace([(price, quantity) for price, quantity in state["bids"]])
+        book.asks.replace([(price, quantity) for price, quantity in state["asks"]])
+        return book
+
+
+def _key(price: str, sign: int) -> Decimal:
+    try:
+        key = Decimal(price)
+    except ArithmeticError as error:
+        raise Undecodable(f"a price that is no number: {price[:40]}") from error
+    if not key.is_finite():
+        raise Undecodable(f"a price that is no number: {price[:40]}")
+    return key if sign > 0 else -key
+
+
+def _is_zero(quantity: str) -> bool:
+    if quantity.strip("0.") or not quantity:  # any other character than these two: not zero, or no number
+        try:
+            return Decimal(quantity).is_zero()
+        except ArithmeticError as error:
+            raise Undecodable(f"a quantity that is no number: {quantity[:40]}") from error
+    return True
