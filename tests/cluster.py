@@ -43,8 +43,8 @@ OBEYED = ("max_insert_block_size", "min_insert_block_size_rows", "min_insert_blo
 MACROS = "<macros><shard>01</shard><replica>ch1</replica></macros>"
 _PLAIN = (
     (r" ON CLUSTER `market`", ""),
-    (r"ReplicatedMergeTree\('[^']*', '[^']*'\)", "MergeTree"),
-    (r"ReplicatedReplacingMergeTree\('[^']*', '[^']*', updated\)", "ReplacingMergeTree(updated)"),
+    (r"Replicated(\w*MergeTree)\('[^']*', '[^']*'(?:, )?(\w*)\)", r"\1(\2)"),
+    (r"MergeTree\(\)", "MergeTree"),
     (r"(?<!non_)replicated_deduplication_window_seconds = \d+,\s*", ""),
     (r"(?<!non_)replicated_deduplication_window =", "non_replicated_deduplication_window ="),
 )

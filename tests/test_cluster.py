@@ -14,7 +14,7 @@ from mexcflow.ops.verify import verify
 from mexcflow.store import Store, check_table, ensure_table, open_store
 from mexcflow.store.coverage import Interval, State, read_intervals, write_intervals
 from mexcflow.store.forms import Kept, existing_tables
-from mexcflow.store.statements import read_statements, split
+from mexcflow.store.statements import needed_forms, read_statements, split
 from mexcflow.store.tokens import insert_once
 from tests.cluster import ClusterFront, engine, node, plain
 from tests.conftest import mexcflow
@@ -34,6 +34,11 @@ OF_BTC = [
     "table market_data.coverage_local",
     "table market_data.coverage",
     "view market_data.coverage_now",
+    *(
+        f"table market_data.{name}{local}"
+        for name in ("trades", "books", "tickers", "candles", "dead_letters", "contracts", "string_tables")
+        for local in ("_local", "")
+    ),
 ]
 T_MS = 1_790_000_000_000
 
@@ -271,13 +276,15 @@ def test_each_file_can_be_pasted_as_it_is(tmp_path, folder):
         check_table(store, "btc")
 
 
-def test_the_columns_of_a_clusters_coverage_are_those_of_a_servers():
-    def columns(sql: str) -> str:
-        return sql.split("(\n", 1)[1].split("\n)", 1)[0]
+@pytest.mark.parametrize("table", [name for name, form in needed_forms().items() if form.engine != "Merge"])
+def test_the_columns_of_a_clusters_tables_are_those_of_a_servers(table):
+    def form(sql: str) -> str:
+        columns, _, rest = sql.split("(\n", 1)[1].partition("\n)")
+        return columns + rest.partition("SETTINGS")[0]
 
-    alone = {str(one): one.sql for one in read_statements([])}["market_data.coverage"]
+    alone = {str(one): one.sql for one in read_statements([])}[f"market_data.{table}"]
     spread = {str(one): one.sql for one in read_statements([], variant="cluster", cluster="x")}
-    assert columns(alone) == columns(spread["market_data.coverage_local"])
+    assert form(plain(spread[f"market_data.{table}_local"])) == form(alone)
 
 
 # the command

@@ -11,14 +11,17 @@ from mexcflow.config import Instance, shipped
 from mexcflow.errors import Misuse, SchemaMismatch, StatementRefused
 from mexcflow.ops.setup import setup
 from mexcflow.store import check_table, ensure_table, open_store
-from mexcflow.store.forms import COLUMNS, COVERAGE_TABLE, existing_tables
+from mexcflow.store.forms import COLUMNS, existing_tables
 from mexcflow.store.schema import apply, drop_system_logs
+from mexcflow.store.statements import needed_forms
 from tests.endpoints import either
 from tests.http_front import HttpFront
 
-COVERAGE = ["database market_data", "table market_data.coverage", "view market_data.coverage_now"]
+TABLES = ("trades", "books", "tickers", "candles", "dead_letters", "contracts", "string_tables")
+MARKET = ["database market_data", "table market_data.coverage", "view market_data.coverage_now",
+          *(f"table market_data.{name}" for name in TABLES)]  # fmt: skip
 BTC = ["database mexc_data", "table mexc_data.btc", "view mexc_data.btc_ticker", "view mexc_data.btc_deals",
-       "view mexc_data.btc_depth", "view mexc_data.btc_candles_1m", *COVERAGE]  # fmt: skip
+       "view mexc_data.btc_depth", "view mexc_data.btc_candles_1m", *MARKET]  # fmt: skip
 INSTANCES = [Instance(symbol="BTC_USDT", table="btc", source="btc.toml")]
 COMMAND = "from mexcflow.cli.main import main; main()"
 
@@ -126,8 +129,8 @@ def test_a_table_with_the_name_of_a_view_is_refused(store):
 
 
 def test_without_instances_what_concerns_no_symbol_is_made(store):
-    assert setup(store, []).created == ["database mexc_data", *COVERAGE]
-    assert setup(store, []).found == ["database mexc_data", *COVERAGE]
+    assert setup(store, []).created == ["database mexc_data", *MARKET]
+    assert setup(store, []).found == ["database mexc_data", *MARKET]
     assert names(store) == []
 
 
@@ -139,7 +142,7 @@ def test_the_table_of_coverage_is_safe_on_the_disk_and_takes_an_insert_once(stor
                     "fsync_part_directory = 1", "max_suspicious_broken_parts = 1000000"):  # fmt: skip
         assert setting in full
     there = existing_tables(store, "market_data")["coverage"]
-    assert there._replace(select="", settings="") == COVERAGE_TABLE
+    assert there._replace(settings="") == needed_forms()["coverage"]._replace(settings="")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +199,7 @@ def test_check_table_changes_nothing(store):
 
 def test_every_symbol_has_its_own_table_and_views(store):
     summary = apply(store, ["btc", "1000pepe", "btc_usd"])
-    assert len(summary.created) == 1 + 3 * 5 + len(COVERAGE)
+    assert len(summary.created) == 1 + 3 * 5 + len(MARKET)
     store.insert_rows("1000pepe", [(1700000000000, "d", "1|2|2")])
     assert store.query("SELECT price, quantity, side FROM mexc_data.`1000pepe_deals`") == [(1.0, 2.0, "sell")]
     assert store.query("SELECT count() FROM mexc_data.btc_deals") == [(0,)]

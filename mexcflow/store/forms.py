@@ -24,23 +24,9 @@ COLUMNS = (
 )
 LOCAL = "_local"
 """What the name of a table that holds a cluster's rows ends in."""
-
-_COVERAGE_ORDER = "ORDER BY (exchange, symbol, channel, from, state)"
-COVERAGE_FORM = f"ReplacingMergeTree(updated) {_COVERAGE_ORDER}"
-COVERAGE_COLUMNS = (
-    ("exchange", "LowCardinality(String)"),
-    ("symbol", "LowCardinality(String)"),
-    ("channel", "LowCardinality(String)"),
-    ("from", "DateTime64(3)"),
-    ("to", "DateTime64(3)"),
-    ("state", "Enum8('live' = 1, 'outage' = 2, 'gap' = 3)"),
-    ("reason", "String"),
-    ("frames", "UInt64"),
-    ("rows", "UInt64"),
-    ("run", "String"),
-    ("host", "LowCardinality(String)"),
-    ("updated", "DateTime64(3)"),
-)
+MARKET = "market_data"
+"""The database of what is the same for every exchange."""
+_OF_MERGETREE = ("MergeTree", "ReplacingMergeTree")
 
 _WINDOW = "non_replicated_deduplication_window"
 _REPLICATED_WINDOW = "replicated_deduplication_window"
@@ -99,8 +85,6 @@ class Existing(NamedTuple):
 
 STRING_TABLE = Existing(ENGINE, COLUMNS, "", ENGINE)
 """What a string table is by default."""
-COVERAGE_TABLE = Existing("ReplacingMergeTree", COVERAGE_COLUMNS, "", COVERAGE_FORM)
-"""What the table of coverage is outside a cluster."""
 
 
 class Flaw(NamedTuple):
@@ -142,7 +126,11 @@ def local_flaw(name: str, there: Existing) -> Flaw | None:
         # ReplacingMergeTree and its like would take two trades of one millisecond for the same row
         needed = there._replace(engine="MergeTree or ReplicatedMergeTree", columns=COLUMNS)
         return Flaw(f"{there}; needed is {needed}")
-    if there.engine == "MergeTree":
+    return _window_flaw(f"{DATABASE}.{name}", there)
+
+
+def _window_flaw(name: str, there: Existing) -> Flaw | None:
+    if not there.engine.startswith("Replicated"):
         least = {_WINDOW: (_LEAST_WINDOW, 0)}
     else:
         least = {
@@ -156,29 +144,35 @@ def local_flaw(name: str, there: Existing) -> Flaw | None:
             return Flaw(
                 f"{there.engine} whose {setting} is {said}; needed is {needed_value} or more, or a batch "
                 "that is sent again would be there twice",
-                f"ALTER TABLE {DATABASE}.{name} MODIFY SETTING {setting} = {max(1000, needed_value)}",
+                f"ALTER TABLE {name} MODIFY SETTING {setting} = {max(1000, needed_value)}",
             )
     return None
 
 
-def coverage_flaw(tables: Mapping[str, Existing]) -> Flaw | None:
-    """Say what keeps `market_data.coverage` from being ours; `tables` are those of the database."""
-    there = tables["coverage"]
-    if there.engine != "Distributed":
-        fits = there.form == COVERAGE_FORM and there.columns == COVERAGE_COLUMNS
-        return None if fits else Flaw(f"{there.in_full}; needed is {COVERAGE_TABLE.in_full}")
-    needed = f"Distributed('{there.cluster}', 'market_data', 'coverage{LOCAL}', cityHash64(exchange, symbol))"
-    if there.form.replace("'", "") != needed.replace("'", "") or there.columns != COVERAGE_COLUMNS:
-        return Flaw(f"{there.in_full}; needed is {needed}")
-    return coverage_local_flaw(tables["coverage" + LOCAL]) if "coverage" + LOCAL in tables else None
+def market_flaw(name: str, tables: Mapping[str, Existing], needed: Existing) -> Flaw | None:
+    """Say what keeps a table of `market_data` from being ours; `tables` are those of the database."""
+    there = tables[name]
+    if there.engine != Kept.DISTRIBUTED.value or needed.engine not in _OF_MERGETREE:
+        return market_local_flaw(name, there, needed)
+    spread = f"Distributed('{there.cluster}', '{MARKET}', '{name}{LOCAL}', cityHash64(exchange, symbol))"
+    if there.form.replace("'", "") != spread.replace("'", "") or there.columns != needed.columns:
+        return Flaw(f"{there.in_full}; needed is {needed._replace(form=spread).in_full}")
+    local = tables.get(name + LOCAL)
+    return market_local_flaw(name + LOCAL, local, needed) if local else None
 
 
-def coverage_local_flaw(there: Existing) -> Flaw | None:
-    """Say what keeps a table from holding a cluster's coverage."""
-    form = rf"(Replicated)?ReplacingMergeTree\(('[^']*', '[^']*', )?updated\) {re.escape(_COVERAGE_ORDER)}"
-    if re.fullmatch(form, there.form) and there.columns == COVERAGE_COLUMNS:
-        return None
-    return Flaw(f"{there.in_full}; needed is a replicated {COVERAGE_TABLE.in_full}")
+def market_local_flaw(name: str, there: Existing, needed: Existing) -> Flaw | None:
+    """Say what keeps a table from holding the rows of one of `market_data`, replicated or not."""
+    if there.columns != needed.columns or _essence(there.form) != _essence(needed.form):
+        return Flaw(f"{there.in_full}; needed is {needed.in_full}")
+    return _window_flaw(f"{MARKET}.{name}", there) if needed.engine in _OF_MERGETREE else None
+
+
+def _essence(form: str) -> list[str]:
+    """Return the engine and its clauses, whatever their order; when rows expire is their owner's business."""
+    form = re.sub(r"^Replicated(\w+)\('[^']*', '[^']*'(?:, )?(.*?)\)", r"\1(\2)", form).replace("()", "")
+    clauses = re.split(r" (?=(?:PARTITION BY|ORDER BY|PRIMARY KEY|SAMPLE BY|TTL) )", form)
+    return sorted(clause for clause in clauses if not clause.startswith("TTL "))
 
 
 def existing_tables(store: Store, database: str = DATABASE) -> dict[str, Existing]:
@@ -202,6 +196,14 @@ def existing_tables(store: Store, database: str = DATABASE) -> dict[str, Existin
         for name, engine, select, full in found
         if name in columns  # else it was dropped meanwhile
     }
+
+
+def form_of(sql: str) -> Existing:
+    """Return what a statement of `sql/` makes: what it says is spelt there as the engine spells it."""
+    columns, _, engine = sql.partition("\n(\n")[2].partition("\n)\nENGINE = ")
+    full = " ".join(engine.split())
+    named = re.findall(r"^ +`?([\w.]+)`? (.*?)(?: CODEC\(.*)?,?$", columns, re.M)
+    return _existing(re.split(r"\W", full, maxsplit=1)[0], tuple(named), "", full)
 
 
 def _existing(engine: str, columns: tuple[tuple[str, str], ...], select: str, full: str) -> Existing:

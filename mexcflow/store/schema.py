@@ -14,13 +14,13 @@ from mexcflow.store.forms import (
     Existing,
     Flaw,
     Kept,
-    coverage_flaw,
-    coverage_local_flaw,
     existing_tables,
     local_flaw,
+    market_flaw,
+    market_local_flaw,
     string_flaw,
 )
-from mexcflow.store.statements import Statement, read_statements
+from mexcflow.store.statements import Statement, needed_forms, read_statements
 from mexcflow.store.store import Store, quoted
 
 Tables = Mapping[str, Mapping[str, Existing]]
@@ -152,11 +152,19 @@ def _flaw(statement: Statement, tables: Mapping[str, Existing], kept: Kept | Non
     if statement.kind == "view":
         return None if there.engine == "View" else Flaw(f"{there}; needed is a view of that name")
     if not statement.of_symbol:
-        flaw = coverage_local_flaw(there) if local else coverage_flaw(tables)
-        return flaw or (_not_kept(there, statement, kept) if kept is Kept.DISTRIBUTED and not local else None)
+        return _market_flaw(statement, tables, kept)
     if local:
         return local_flaw(statement.name, there)
     return string_flaw(statement.name, tables) or _not_kept(there, statement, kept)
+
+
+def _market_flaw(statement: Statement, tables: Mapping[str, Existing], kept: Kept | None) -> Flaw | None:
+    name, there = statement.name, tables[statement.name]
+    if kept is Kept.DISTRIBUTED and name.endswith(LOCAL):
+        return market_local_flaw(name, there, needed_forms()[name.removesuffix(LOCAL)])
+    flaw = market_flaw(name, tables, needed_forms()[name])
+    is_spread = kept is Kept.DISTRIBUTED and needed_forms()[name].engine != "Merge"
+    return flaw or (_not_kept(there, statement, kept) if is_spread else None)
 
 
 def _not_kept(there: Existing, statement: Statement, kept: Kept | None) -> Flaw | None:

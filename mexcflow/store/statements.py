@@ -8,12 +8,13 @@ takes the place of the one about the same table. For a cluster every statement g
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from mexcflow.config import shipped
 from mexcflow.errors import StatementRefused
-from mexcflow.store.forms import LOCAL
+from mexcflow.store.forms import LOCAL, MARKET, Existing, form_of
 from mexcflow.store.store import quoted
 
 _HEAD = re.compile(
@@ -50,6 +51,13 @@ def read_statements(tables: Iterable[str], *, variant: str = "", cluster: str = 
         statements += [local] if local else []
         statements.append(instead.get(key, statement))
     return [_on_cluster(one, cluster) for one in statements] if cluster else statements
+
+
+@cache
+def needed_forms() -> dict[str, Existing]:
+    """Return the form of each table of `market_data` on a server that is no cluster's, by name."""
+    found = read_statements([])
+    return {one.name: form_of(one.sql) for one in found if one.kind == "table" and one.database == MARKET}
 
 
 def _texts(folder: Path) -> list[str]:
