@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,6 +35,7 @@ UP_VARIABLE = "MEXCFLOW_UP"
 """Set by `mexcflow up` for what it starts: its own PID."""
 TABLE_NAME = re.compile(r"[a-z0-9_]{1,64}")
 _LONGEST_INTERVAL_S = 86_400.0
+_SHORTEST_SAMPLE_S = 0.1
 _LONGEST_NAME = 200
 _SECONDS = {"": 0, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _BYTES = {"k": 1000, "M": 1_000_000, "G": 1_000_000_000}
@@ -48,12 +50,19 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     (`http://user:password@host:port`, `https://...`, `socks5://...`, `socks5h://...`), `proxies` are
     several, of which the next is taken when one fails. `endpoint` replaces the exchange's own websocket
     URL, `database` is a folder or a URL. `source` is the file it was read from, for error messages.
+
+    Several `symbols` of one exchange with typed tables may share an instance; `symbol` then names them all,
+    with commas. No `channels` means all that the exchange has. `book_interval` is a time ('1s'): one snapshot
+    of a book in it, and not every change.
     """
 
-    symbol: str
+    symbol: str = ""
+    symbols: tuple[str, ...] = ()
     exchange: str = DEFAULT_EXCHANGE
     table: str = ""
-    channels: tuple[str, ...] = ("ticker", "deal", "depth")
+    channels: tuple[str, ...] = ()
+    candle_interval: str = "1m"
+    book_interval: str | int = "0"
     proxy: str = ""
     proxies: tuple[str, ...] = ()
     endpoint: str = ""
@@ -73,11 +82,42 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Every proxy in the order to be tried; none means a direct connection."""
         return (self.proxy,) if self.proxy else self.proxies
 
+    @property
+    def all_symbols(self) -> tuple[str, ...]:
+        """Every symbol of it."""
+        return self.symbols or (self.symbol,)
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether its rows go into the typed tables of `market_data`, and not into a table of its own."""
+        return self.exchange != DEFAULT_EXCHANGE
+
     def checked(self) -> "Instance":
-        """Return this instance with its table's name filled in, or raise `Misuse` for a bad value."""
+        """Return this instance with symbols and table filled in, or raise `Misuse` for a bad value."""
         where = self.source or "command line"
-        if not self.symbol.strip():
-            raise Misuse(f"{where}: the symbol is empty", hint="Write it as the exchange does: BTC_USDT")
+        symbols = _read_symbols(self, where)
+        self._check_times(where)
+        if self.is_typed:
+            if self.table:
+                raise Misuse(f"{where}: {self.exchange} goes into market_data", hint="Leave out the table")
+            return msgspec.structs.replace(self, symbol=",".join(symbols))
+        if len(symbols) > 1:
+            raise Misuse(
+                f"{where}: several symbols of {self.exchange}: {', '.join(symbols)}",
+                hint="A table holds one symbol: one instance for each",
+            )
+        if read_duration(str(self.book_interval), where=f"{where}: book_interval"):
+            raise Misuse(f"{where}: book_interval is for typed tables; {self.exchange} stores every frame")
+        table = self.table or default_table(symbols[0])
+        if not self.table and not TABLE_NAME.fullmatch(table):
+            raise Misuse(
+                f"{where}: no table can be named after the symbol {symbols[0]!r}",
+                hint="Is it spelt as the exchange does (BTC_USDT)? If so, name a table with --table",
+            )
+        check_table_name(table, where=where)
+        return msgspec.structs.replace(self, symbol=symbols[0], symbols=(), table=table)
+
+    def _check_times(self, where: str) -> None:
         intervals = (self.flush_interval, self.stats_interval, self.ping_interval)
         if not all(0 <= seconds <= _LONGEST_INTERVAL_S for seconds in intervals) or 0 in intervals[1:]:
             raise Misuse(f"{where}: an interval is above 0 and at most a day (flush_interval may be 0)")
@@ -89,16 +129,23 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise Misuse(f"{where}: proxy and proxies are both given", hint="Put all of them into proxies")
         read_tail(str(self.journal_tail), where=where)
         read_duration(str(self.keep_raw), where=f"{where}: keep_raw")
+        book_interval_s = read_duration(str(self.book_interval), where=f"{where}: book_interval")
+        if book_interval_s and not _SHORTEST_SAMPLE_S <= book_interval_s <= _LONGEST_INTERVAL_S:
+            raise Misuse(f"{where}: book_interval is {self.book_interval!r}", hint="From 0.1s to a day, or 0")
         if self.max_errors < 0:
             raise Misuse(f"{where}: max_errors is {self.max_errors}", hint="It counts errors: 0 or more")
-        table = self.table or default_table(self.symbol)
-        if not self.table and not TABLE_NAME.fullmatch(table):
-            raise Misuse(
-                f"{where}: no table can be named after the symbol {self.symbol!r}",
-                hint="Is it spelt as the exchange does (BTC_USDT)? If so, name a table with --table",
-            )
-        check_table_name(table, where=where)
-        return msgspec.structs.replace(self, table=table)
+
+
+def _read_symbols(instance: Instance, where: str) -> tuple[str, ...]:
+    """Return the symbols of an instance, each once; raises `Misuse`."""
+    if instance.symbols and instance.symbol not in ("", ",".join(instance.symbols)):
+        raise Misuse(f"{where}: symbol and symbols are both given", hint="Put all of them into symbols")
+    symbols = instance.all_symbols
+    if not all(symbol.strip() for symbol in symbols):
+        raise Misuse(f"{where}: the symbol is empty", hint="Write it as the exchange does: BTC_USDT")
+    if len(set(symbols)) < len(symbols):
+        raise Misuse(f"{where}: a symbol is named twice: {', '.join(symbols)}")
+    return symbols
 
 
 def read_duration(text: str, *, where: str) -> float:
@@ -133,6 +180,9 @@ def journal_folder(given: str, database: str, exchange: str, symbol: str) -> Pat
     """Return a stream's folder: in the one that was given, else in the data folder, else in ./journal."""
     root = Path(given) if given else Path("journal") if "://" in database else Path(database) / "journal"
     name = quote(symbol, safe="")
+    if len(name) > _LONGEST_NAME and "," in symbol:  # several of them
+        digest = blake2b(symbol.encode(), digest_size=8).hexdigest()
+        name = f"{quote(symbol[:40].rpartition(',')[0], safe='')}-and-more-{digest}"
     if name.startswith(".") or len(name) > _LONGEST_NAME:
         raise Misuse(f"no journal can be named after the symbol {symbol[:40]!r}", hint="Is it spelt right?")
     return root / exchange / name
@@ -210,9 +260,11 @@ def told(path: Path, error: Misuse) -> str:
 def conflict(instance: Instance, others: Iterable[Instance]) -> str:
     """Return why an instance cannot run beside these; '' when it can."""
     for other in others:
-        if (other.exchange, other.symbol) == (instance.exchange, instance.symbol):
-            return f"{instance.source}: {instance.symbol} is recorded by {other.source} already. Keep one"
-        if other.table == instance.table:
+        both = set(other.all_symbols) & set(instance.all_symbols)
+        if other.exchange == instance.exchange and both:
+            named = ", ".join(sorted(both))
+            return f"{instance.source}: {named} is recorded by {other.source} already. Keep one"
+        if other.table == instance.table and not instance.is_typed:
             return (
                 f"{instance.source}: table {instance.table!r} is that of {other.symbol} ({other.source}). "
                 "A table holds one symbol: give it another"

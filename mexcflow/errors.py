@@ -9,7 +9,7 @@ Two families decide everything a caller may want to know:
 
 Each error says what went wrong and where; `hint` says what to do about it. `str(error)` is one line.
 
-Exit codes: 0 fine, 1 found something wrong, 2 misuse, 69 database unreachable, 73 another writer,
+Exit codes: 0 fine, 1 found something wrong, 2 misuse, 69 database or exchange unreachable, 73 another writer,
 74 disk, 75 too many errors (stopped on purpose).
 """
 
@@ -101,6 +101,12 @@ class TooManyErrors(Permanent):
 
 class StoreUnavailable(Transient):
     """The database does not answer."""
+
+    exit_code = 69
+
+
+class ExchangeUnavailable(Transient):
+    """The exchange does not answer a command that asks it something; a recording would try again."""
 
     exit_code = 69
 

@@ -184,13 +184,23 @@ class Metrics:
         self._last_reason = ""
         self.newest_data_ns = 0
         """When the newest market data came in (Unix ns), 0 before the first; the receive thread sets it."""
-        self.connected = False
-        """Whether a connection stands; the receive thread sets it."""
+        self._connections: dict[str, bool] = {}
 
     def count(self, tally: Tally) -> None:
         """Add a finished batch."""
         with self._lock:
             self._interval.add(tally)
+
+    def connection(self, name: str, *, stands: bool) -> None:
+        """Take note that one of the connections stands, or that it is gone."""
+        with self._lock:
+            self._connections[name] = stands
+
+    @property
+    def connected(self) -> bool:
+        """Whether every connection stands."""
+        with self._lock:
+            return bool(self._connections) and all(self._connections.values())
 
     def error(self) -> None:
         """Count one error that is no frame: a missing acknowledgement, a failed insert."""

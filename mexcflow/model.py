@@ -113,7 +113,8 @@ class BookUpdate(msgspec.Struct, gc=False):
 
     Levels are (price, quantity). `sequence` is the exchange's number of this state, `first` the first that
     this update covers, `previous` that of the update before, `checksum` what the book must come to: each
-    None where there is none. A snapshot that comes as every frame of its topic is best first.
+    None where there is none. A snapshot that comes as every frame of its topic is best first. `time_us` is 0
+    where the frame says none: then it is the time of receiving.
     """
 
     symbol: str
@@ -128,7 +129,10 @@ class BookUpdate(msgspec.Struct, gc=False):
 
 
 class Ticker(msgspec.Struct, gc=False):
-    """What a ticker's frame says; None where it says nothing: then what was said before goes on."""
+    """What a ticker's frame says; None where it says nothing: then what was said before goes on.
+
+    `time_us` is 0 where the frame says none, as in `BookUpdate`.
+    """
 
     symbol: str
     time_us: int
@@ -184,8 +188,8 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     """What can be recorded: a line of an exchange's list of symbols.
 
     `kind` is 'spot', 'perpetual' or 'future'. One contract is `contract_size` base units ('1' where
-    quantities are in base units); where `inverse`, it is that much of the quote currency. `state` is
-    'trading', or the exchange's own word in small letters.
+    quantities are in base units); where `inverse`, it is that much of the quote currency. A size or step
+    that the list does not give is ''. `state` is 'trading', or the exchange's own word in small letters.
     """
 
     symbol: str

@@ -15,13 +15,13 @@ CREATE TABLE IF NOT EXISTS market_data.trades
 (
     exchange LowCardinality(String),
     symbol LowCardinality(String),
-    event_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(3)),
-    receive_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(3)),
+    event_time DateTime64(6, 'UTC') CODEC(GCD, Delta, ZSTD(1)),
+    receive_time DateTime64(6, 'UTC') CODEC(ZSTD(1)),
     trade_id String CODEC(ZSTD(3)),
-    price Decimal(38, 18) CODEC(ZSTD(3)),
-    quantity Decimal(38, 18) CODEC(ZSTD(3)),
-    base_quantity Nullable(Decimal(38, 18)) CODEC(ZSTD(3)),
-    side Enum8('buy' = 1, 'sell' = 2) CODEC(ZSTD(3))
+    price Decimal(38, 18) CODEC(GCD, ZSTD(1)),
+    quantity Decimal(38, 18) CODEC(GCD, ZSTD(1)),
+    base_quantity Nullable(Decimal(38, 18)) CODEC(GCD, ZSTD(1)),
+    side Enum8('buy' = 1, 'sell' = 2) CODEC(ZSTD(1))
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(event_time)
@@ -38,13 +38,13 @@ CREATE TABLE IF NOT EXISTS market_data.books
 (
     exchange LowCardinality(String),
     symbol LowCardinality(String),
-    event_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(3)),
-    receive_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(3)),
-    sequence UInt64 CODEC(Delta, ZSTD(3)),
-    `bids.price` Array(Decimal(38, 18)) CODEC(ZSTD(3)),
-    `bids.quantity` Array(Decimal(38, 18)) CODEC(ZSTD(3)),
-    `asks.price` Array(Decimal(38, 18)) CODEC(ZSTD(3)),
-    `asks.quantity` Array(Decimal(38, 18)) CODEC(ZSTD(3))
+    event_time DateTime64(6, 'UTC') CODEC(GCD, Delta, ZSTD(1)),
+    receive_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
+    sequence UInt64 CODEC(Delta, ZSTD(1)),
+    `bids.price` Array(Decimal(38, 18)) CODEC(GCD, ZSTD(6)),
+    `bids.quantity` Array(Decimal(38, 18)) CODEC(GCD, ZSTD(6)),
+    `asks.price` Array(Decimal(38, 18)) CODEC(GCD, ZSTD(6)),
+    `asks.quantity` Array(Decimal(38, 18)) CODEC(GCD, ZSTD(6))
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(event_time)
@@ -61,14 +61,14 @@ CREATE TABLE IF NOT EXISTS market_data.tickers
 (
     exchange LowCardinality(String),
     symbol LowCardinality(String),
-    event_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(3)),
-    receive_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(3)),
-    last_price Nullable(Decimal(38, 18)) CODEC(ZSTD(3)),
-    mark_price Nullable(Decimal(38, 18)) CODEC(ZSTD(3)),
-    index_price Nullable(Decimal(38, 18)) CODEC(ZSTD(3)),
-    open_interest Nullable(Decimal(38, 18)) CODEC(ZSTD(3)),
-    funding_rate Nullable(Decimal(38, 18)) CODEC(ZSTD(3)),
-    next_funding_time Nullable(DateTime64(3, 'UTC')) CODEC(ZSTD(3))
+    event_time DateTime64(6, 'UTC') CODEC(GCD, Delta, ZSTD(1)),
+    receive_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
+    last_price Nullable(Decimal(38, 18)) CODEC(GCD, ZSTD(1)),
+    mark_price Nullable(Decimal(38, 18)) CODEC(GCD, ZSTD(1)),
+    index_price Nullable(Decimal(38, 18)) CODEC(GCD, ZSTD(1)),
+    open_interest Nullable(Decimal(38, 18)) CODEC(GCD, ZSTD(1)),
+    funding_rate Nullable(Decimal(38, 18)) CODEC(ZSTD(1)),
+    next_funding_time Nullable(DateTime64(3, 'UTC')) CODEC(ZSTD(1))
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(event_time)
@@ -86,17 +86,17 @@ CREATE TABLE IF NOT EXISTS market_data.candles
     exchange LowCardinality(String),
     symbol LowCardinality(String),
     interval LowCardinality(String),
-    open_time DateTime64(3, 'UTC') CODEC(Delta, ZSTD(3)),
-    open Decimal(38, 18) CODEC(ZSTD(3)),
-    high Decimal(38, 18) CODEC(ZSTD(3)),
-    low Decimal(38, 18) CODEC(ZSTD(3)),
-    close Decimal(38, 18) CODEC(ZSTD(3)),
-    volume Nullable(Decimal(38, 18)) CODEC(ZSTD(3)),
-    quote_volume Nullable(Decimal(38, 18)) CODEC(ZSTD(3)),
-    trades Nullable(UInt64) CODEC(ZSTD(3)),
-    closed Bool CODEC(ZSTD(3)),
-    event_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(3)),
-    receive_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(3))
+    open_time DateTime64(3, 'UTC') CODEC(GCD, Delta, ZSTD(1)),
+    open Decimal(38, 18) CODEC(GCD, ZSTD(1)),
+    high Decimal(38, 18) CODEC(GCD, ZSTD(1)),
+    low Decimal(38, 18) CODEC(GCD, ZSTD(1)),
+    close Decimal(38, 18) CODEC(GCD, ZSTD(1)),
+    volume Nullable(Decimal(38, 18)) CODEC(GCD, ZSTD(1)),
+    quote_volume Nullable(Decimal(38, 18)) CODEC(GCD, ZSTD(1)),
+    trades Nullable(UInt64) CODEC(ZSTD(1)),
+    closed Bool CODEC(ZSTD(1)),
+    event_time DateTime64(6, 'UTC') CODEC(GCD, Delta, ZSTD(1)),
+    receive_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(receive_time)
 PARTITION BY toYYYYMM(open_time)
@@ -114,7 +114,7 @@ CREATE TABLE IF NOT EXISTS market_data.dead_letters
     exchange LowCardinality(String),
     symbol LowCardinality(String),
     channel LowCardinality(String),
-    receive_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(3)),
+    receive_time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
     reason String CODEC(ZSTD(3)),
     text String CODEC(ZSTD(3))
 )

@@ -5,10 +5,12 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mexcflow.clock import SYSTEM_CLOCK
 from mexcflow.exchanges.mexc import Mexc
 from mexcflow.journal import Durability, Journal, JournalSettings, this_run
 from mexcflow.metrics import Backlog, Metrics
 from mexcflow.model import Row
+from mexcflow.pipeline.feed import string_target
 from mexcflow.pipeline.insert import Inserter
 from mexcflow.pipeline.table import InsertSettings
 from mexcflow.store import Store, open_store
@@ -92,12 +94,13 @@ class Inserting:
         )
         self.metrics = Metrics("BTC_USDT", "btc", ("ticker", "deal", "depth"), now=0.0)
         self.error: Exception | None = None
+        wanted = InsertSettings(**{"table": "btc", "min_free_bytes": 0, **settings})
         self.inserter = Inserter(
-            Mexc("BTC_USDT", ("deal",)),
             self.journal,
             connect or (lambda: self.store),
             self.metrics,
-            settings=InsertSettings(**{"table": "btc", "min_free_bytes": 0, **settings}),
+            target=string_target(Mexc("BTC_USDT", ("deal",)), self.journal, wanted, SYSTEM_CLOCK),
+            settings=wanted,
         )
         self.thread = threading.Thread(target=self._run, daemon=True)
         self._closed = False

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mexcflow.clock import SYSTEM_CLOCK
 from mexcflow.config import Instance
 from mexcflow.exchanges import Exchange
 from mexcflow.exchanges.mexc import Mexc
@@ -15,6 +16,7 @@ from mexcflow.journal import Durability, Journal, JournalSettings, Retention, th
 from mexcflow.metrics import Metrics
 from mexcflow.model import Kind, Reading, Row
 from mexcflow.ops.rebuild import RebuildSettings, Rebuilt, rebuild
+from mexcflow.pipeline.feed import string_target
 from mexcflow.pipeline.insert import Inserter
 from mexcflow.pipeline.table import InsertSettings
 from mexcflow.store import Store, ensure_table, open_store, table_state
@@ -126,18 +128,19 @@ def insert(
     sync_interval_s: float = math.inf,
 ) -> None:
     """Insert what waits in the journal."""
+    settings = InsertSettings(
+        table=table,
+        flush_interval_s=0,
+        sync_interval_s=sync_interval_s,
+        batch_frames=batch_frames,
+        adopt=adopt,
+    )
     inserter = Inserter(
-        decoder("BTC_USDT", CHANNELS),
         journal,
         lambda: store,
         Metrics("BTC_USDT", table, CHANNELS, now=0.0),
-        settings=InsertSettings(
-            table=table,
-            flush_interval_s=0,
-            sync_interval_s=sync_interval_s,
-            batch_frames=batch_frames,
-            adopt=adopt,
-        ),
+        target=string_target(decoder("BTC_USDT", CHANNELS), journal, settings, SYSTEM_CLOCK),
+        settings=settings,
     )
     inserter.close()
     inserter.run()

@@ -56,7 +56,7 @@ def test_the_shipped_files_are_btc_eth_and_sol():
         ("symbol = ", ["not TOML"]),
         ('exchange = "mexc"\n', ["symbol"]),
         (GOOD + 'symbl = "x"\n', ["'symbl'", "Did you mean 'symbol'?"]),
-        (GOOD + "colour = 1\n", ["'colour'", "Known keys: symbol, exchange"]),
+        (GOOD + "colour = 1\n", ["'colour'", "Known keys: symbol, symbols, exchange"]),
         ("symbol = 7\n", ["'symbol'", "Expected `str`, got `int`"]),
         ('symbol = "A_USDT"\nchannels = "deal"\n', ["'channels'", "Expected `array`"]),
         ('symbol = "A_USDT"\nmax_errors = -1\n', ["max_errors"]),
@@ -217,4 +217,4 @@ def test_one_proxy_or_several_are_all_of_them():
 @pytest.mark.parametrize("key", ['proxy = "http://of-file:1"', 'proxies = ["http://of-file:1"]'])
 def test_proxies_of_the_command_line_replace_those_of_the_file(tmp_path, key, flags, left):
     write(tmp_path, GOOD + key)
-    assert instance_of("mexc", "BTC_USDT", tmp_path, _proxies(flags)).all_proxies == left
+    assert instance_of("mexc", ("BTC_USDT",), tmp_path, _proxies(flags)).all_proxies == left

@@ -140,7 +140,11 @@ def test_checking_changes_nothing(store):
 @pytest.mark.parametrize(
     ("table", "change", "what"),
     [
-        ("trades", ("price Decimal(38, 18)", "price Float64"), "needed is ReplacingMergeTree PARTITION BY"),
+        (
+            "trades",
+            ("price Decimal(38, 18) CODEC(GCD, ZSTD(1))", "price Float64"),
+            "needed is ReplacingMergeTree PARTITION BY",
+        ),
         ("trades", ("trade_id)", "trade_id, price)"), "needed is ReplacingMergeTree PARTITION BY"),
         ("trades", ("YYYYMM(event", "YYYYMM(receive"), "needed is ReplacingMergeTree PARTITION BY"),
         ("books", ("MergeTree", "ReplacingMergeTree"), "needed is MergeTree PARTITION BY"),

@@ -13,8 +13,9 @@ from mexcflow.errors import ConnectionLost, ProxyRefused, UnknownContract
 from mexcflow.exchanges.mexc import Mexc
 from mexcflow.metrics import Backlog, Metrics
 from mexcflow.model import Frame
-from mexcflow.pipeline import receive
+from mexcflow.pipeline import receive, session
 from mexcflow.pipeline.connect import Line, open_line
+from mexcflow.pipeline.feed import string_sessions
 from mexcflow.pipeline.receive import Backoff, Receiver
 from mexcflow.pipeline.route import Route
 from mexcflow.simulator import Simulator
@@ -61,7 +62,7 @@ class Receiving:
         self.metrics = Metrics(symbol, "btc", ("ticker", "deal", "depth"), now=0.0)
         self.error: Exception | None = None
         self.receiver = Receiver(
-            QuickMexc(symbol, ("ticker", "deal", "depth")),
+            string_sessions(QuickMexc(symbol, ("ticker", "deal", "depth"))),
             Route(lambda proxy: connect(), proxies),
             self.journal,
             self.metrics,
@@ -232,7 +233,7 @@ def test_data_between_the_exchanges_reason_and_the_cut_does_not_hide_it(exchange
 
 
 def test_an_old_reason_is_not_given_for_a_new_loss(exchange, monkeypatch):
-    monkeypatch.setattr(receive, "_REASON_S", 0.2)
+    monkeypatch.setattr(session, "_REASON_S", 0.2)
     with receiving(exchange) as one:
         subscribed(exchange)
         exchange.send(b'{"channel":"rs.error","data":"trouble","ts":1}')

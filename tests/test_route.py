@@ -10,6 +10,7 @@ import pytest
 from mexcflow.clock import SystemClock
 from mexcflow.errors import Banned, BannedByProxy, ConnectionLost, ProxyRefused
 from mexcflow.pipeline.connect import Line, open_line
+from mexcflow.pipeline.feed import string_sessions
 from mexcflow.pipeline.pool import Next
 from mexcflow.pipeline.receive import Receiver
 from mexcflow.pipeline.route import Route
@@ -158,7 +159,7 @@ def receiving(exchange, proxies: list[str]) -> Iterator[tuple[Receiver, Kept, Qu
     clock, journal, errors = Quick(), Kept(), []
     route = Route(lambda proxy: open_line(exchange.url, proxy, timeout_s=1), proxies, clock=clock)
     one = Receiver(
-        QuickMexc("BTC_USDT", ("ticker", "deal", "depth")),
+        string_sessions(QuickMexc("BTC_USDT", ("ticker", "deal", "depth"))),
         route,
         journal,
         Metrics("BTC_USDT", "btc", ("ticker", "deal", "depth"), now=0.0),

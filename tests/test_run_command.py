@@ -15,8 +15,9 @@ from mexcflow.cli.run import _seconds_or_never
 from mexcflow.clock import SYSTEM_CLOCK
 from mexcflow.config import Instance
 from mexcflow.exchanges.mexc import Mexc
-from mexcflow.journal import Retention
+from mexcflow.journal import Retention, this_run
 from mexcflow.pipeline import parts
+from mexcflow.pipeline.feed import Maker, insert_settings, string_target
 from mexcflow.pipeline.table import InsertSettings
 from mexcflow.simulator import Simulator
 from mexcflow.store import ensure_table, open_store
@@ -270,12 +271,13 @@ def test_what_was_asked_for_reaches_journal_and_inserter(tmp_path, fsync, second
     ).checked()
     settings = parts.Settings(instance, str(tmp_path / "data"), min_free_bytes=9, batch_frames=7, adopt=True)
     assert settings.folder == tmp_path / "data" / "journal" / "mexc" / "BTC_USDT"
-    journal = parts.open_journal(settings)
+    stream = this_run("mexc", "BTC_USDT")
+    journal = parts.open_journal(settings, settings.folder, stream)
     assert journal._settings.durability.fsync_s == seconds
     assert journal._settings.retention == Retention(tail_s=90, tail_bytes=5000, keep_raw_s=7 * 86_400)
-    inserter = parts.make_inserter(
-        settings, Mexc("BTC_USDT", ("deal",)), journal, lambda: None, None, clock=SYSTEM_CLOCK
-    )
+    maker = Maker(settings, stream, lambda: None, None, SYSTEM_CLOCK)
+    target = string_target(Mexc("BTC_USDT", ("deal",)), journal, insert_settings(settings), SYSTEM_CLOCK)
+    inserter = maker.inserter(journal, target)
     assert inserter._settings == InsertSettings(
         table="btc",
         flush_interval_s=3.0,

@@ -281,13 +281,13 @@ def test_bans_may_overlap_and_are_lifted_each_by_itself(exchange):
         assert (answer.status, answer.getheader("Retry-After")) == (403, None)
 
 
-def test_a_ping_is_answered_with_the_time_and_nothing_else_is_there(exchange):
+def test_a_ping_is_answered_with_the_time_and_what_is_not_there_is_not(exchange):
     before = time.time_ns() // 1_000_000
     answer = fetch(exchange, "/api/v1/contract/ping?x=1")
     said = json.loads(answer.read())
     assert (said["success"], said["code"]) == (True, 0)
     assert before <= said["data"] <= time.time_ns() // 1_000_000
-    assert fetch(exchange, "/api/v1/contract/detail").status == 426
+    assert fetch(exchange, "/api/v1/contract/nothing").status == 426
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Recording:
         self.journal = Journal(folder, this_run("mexc", "BTC_USDT"))
         self.metrics = Metrics("BTC_USDT", "btc", ("ticker", "deal", "depth"), now=self.clock.monotonic())
         self.publisher = Publisher(
-            BTC, self.journal, self.metrics,
+            BTC, self.journal.stream, folder, self.metrics,
             shown_database="/srv/data", shown_proxy=lambda: shown_proxy, clock=self.clock,
         )  # fmt: skip
 
@@ -78,7 +78,7 @@ def status(folder: Path) -> StreamStatus:
 
 def test_a_run_publishes_its_statistics_every_two_seconds_and_nothing_between(recording, folder):
     recording.metrics.count(Tally(rows=3, frames=2, acks=2))
-    recording.metrics.connected = True
+    recording.metrics.connection("", stands=True)
     recording.metrics.newest_data_ns = 1_790_000_000_500_000_000
     recording.publisher.tick(recording.peek)
     published = read_published(folder)

@@ -8,7 +8,8 @@ import sys
 from mexcflow.cli.title import hidden_in_message, set_title
 
 COMMANDS = (
-    "engine", "proxy-check", "rebuild", "repair", "run", "setup", "simulate", "sql", "status", "up", "verify",
+    "engine", "proxy-check", "rebuild", "repair", "run", "setup", "simulate", "sql", "status", "symbols",
+    "up", "verify",
 )  # fmt: skip
 """Every command; its file is named alike, without the hyphen."""
 

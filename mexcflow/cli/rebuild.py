@@ -14,6 +14,7 @@ from mexcflow.cli.interrupt import interruptible
 from mexcflow.cli.options import AsJson, Config, Database, LogFormat, LogLevel, start_log
 from mexcflow.cli.tables import difference_table, make_console, rebuilt_table
 from mexcflow.config import DEFAULT_EXCHANGE, database_location
+from mexcflow.errors import Misuse
 from mexcflow.exchanges import REGISTRY
 from mexcflow.ops.rebuild import SUFFIX, RebuildSettings, Rebuilt, rebuild
 
@@ -62,7 +63,12 @@ def rebuild_command(
     """
     start_log(log_level, log_format)
     given = {"table": table, "journal": None if journal is None else str(journal)}
-    instance = instance_of(exchange, symbol, config, given)
+    instance = instance_of(exchange, (symbol,), config, given)
+    if instance.is_typed:
+        raise Misuse(
+            f"the typed tables cannot be rebuilt, and {exchange} goes into them",
+            hint="`mexcflow simulate --archive` plays what is kept as frames",
+        )
     settings = RebuildSettings(
         instance=instance,
         database=database_location(database, instance),

@@ -1,4 +1,4 @@
-"""`mexcflow run`: record one symbol of one exchange until told to stop."""
+"""`mexcflow run`: record symbols of one exchange until told to stop."""
 
 import math
 import os
@@ -19,6 +19,7 @@ from mexcflow.cli.output import print_or_go_on
 from mexcflow.cli.statistics import statistics_lines
 from mexcflow.config import DEFAULT_EXCHANGE, database_location
 from mexcflow.errors import Misuse
+from mexcflow.exchanges import REGISTRY, TYPED
 from mexcflow.metrics import Snapshot
 from mexcflow.pipeline.record import Recorder, Settings
 from mexcflow.store.owner import Listen
@@ -26,6 +27,8 @@ from mexcflow.store.owner import Listen
 _EPILOG = """Examples:
 
 mexcflow run --symbol BTC_USDT
+
+mexcflow run --exchange binance --symbol BTCUSDT --symbol ETHUSDT --book-interval 1s
 
 mexcflow run --symbol PEPE_USDT --channels deal,depth --database /srv/market-data
 
@@ -41,14 +44,39 @@ _LINE = "Connection"
 
 @app.command("run", epilog=_EPILOG)
 def run(
-    symbol: Annotated[str, typer.Option(help="The symbol as the exchange writes it: BTC_USDT.")],
-    exchange: Annotated[str, typer.Option(help="The exchange's name.")] = DEFAULT_EXCHANGE,
+    symbol: Annotated[
+        list[str],
+        typer.Option(
+            help="The symbol as the exchange writes it: BTC_USDT. Several of one exchange may share a run, "
+            "but for MEXC's."
+        ),
+    ],
+    exchange: Annotated[
+        str, typer.Option(help=f"The exchange's name: {', '.join((*REGISTRY, *TYPED))}.")
+    ] = DEFAULT_EXCHANGE,
     table: Annotated[
-        str | None, typer.Option(help="Table in mexc_data. Default: btc for BTC_USDT.", show_default=False)
+        str | None,
+        typer.Option(help="MEXC: table in mexc_data. Default: btc for BTC_USDT.", show_default=False),
     ] = None,
     channels: Annotated[
         str | None,
-        typer.Option(help="Which channels, with commas. Default: ticker,deal,depth.", show_default=False),
+        typer.Option(
+            help="Which channels, with commas. Default: all, that is ticker,deal,depth for MEXC, else "
+            "trade,book,ticker,candle.",
+            show_default=False,
+        ),
+    ] = None,
+    candle_interval: Annotated[
+        str | None,
+        typer.Option(metavar="1m|5m|1h|...", help="Length of the candles. Default: 1m.", show_default=False),
+    ] = None,
+    book_interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="One snapshot of each book in so long (1s), in place of every change. Default: 0, all.",
+            show_default=False,
+        ),
     ] = None,
     proxy: Annotated[
         list[str] | None,
@@ -62,8 +90,22 @@ def run(
     ] = None,
     endpoint: Annotated[
         str | None,
-        typer.Option(help="Websocket URL in place of the exchange's own.", rich_help_panel=_LINE),
+        typer.Option(
+            help="Websocket URL in place of the exchange's own; where it has several sockets, what stands "
+            "before their paths: ws://127.0.0.1:8765.",
+            rich_help_panel=_LINE,
+        ),
     ] = None,
+    lifetime: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            metavar="S",
+            help="Replace each connection at this age; a new one takes over first. 0: what the exchange "
+            "allows. Typed tables only.",
+            rich_help_panel=_LINE,
+        ),
+    ] = 0.0,
     ping_interval: Annotated[
         float | None,
         typer.Option(min=0.1, help="Seconds between heartbeats. Default: 15.", rich_help_panel=_LINE),
@@ -150,10 +192,11 @@ def run(
     log_level: LogLevel = "info",
     log_format: LogFormat = "text",
 ) -> None:
-    """Record one symbol until Ctrl-C: ticker, deals and 20-level depth into mexc_data.<table>.
+    """Record until Ctrl-C: MEXC's ticker, deals and 20-level depth of one symbol into mexc_data.<table>.
 
-    The instance file of that symbol (instances/btc.toml) gives the defaults, flags win. The table and
-    its views are created when missing. Statistics go to standard output, the log to standard error.
+    Symbols of other exchanges go into the tables of market_data: trades, books, tickers, candles. The
+    instance file of the symbol (instances/btc.toml) gives the defaults, flags win. Tables and views are
+    created when missing. Statistics go to standard output, the log to standard error.
     """
     start_log(log_level, log_format)
     if not math.isfinite(duration):
@@ -162,6 +205,8 @@ def run(
         "table": table,
         "channels": None if channels is None else _split(channels),
         **_proxies(proxy),
+        "candle_interval": candle_interval,
+        "book_interval": book_interval,
         "endpoint": endpoint,
         "ping_interval": ping_interval,
         "flush_interval": flush_interval,
@@ -172,7 +217,7 @@ def run(
         "stats_interval": stats_interval,
         "max_errors": max_errors,
     }
-    instance = instance_of(exchange, symbol, config, given)
+    instance = instance_of(exchange, tuple(symbol), config, given)
     settings = Settings(
         instance=instance,
         database=database_location(database, instance),
@@ -180,13 +225,17 @@ def run(
         min_free_bytes=min_free * 1_000_000,
         batch_frames=batch_frames,
         adopt=adopt,
+        lifetime_s=lifetime,
         listen=Listen(http_host, http_port),
     )
     _record(Recorder(settings), log_format)
 
 
 def _split(channels: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in channels.split(",") if word.strip())
+    words = tuple(word.strip() for word in channels.split(",") if word.strip())
+    if not words:
+        raise Misuse("--channels: no channels", hint="Leave it out for all of them")
+    return words
 
 
 def _proxies(given: list[str] | None) -> dict[str, str | tuple[str, ...]]:

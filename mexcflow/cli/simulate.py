@@ -10,22 +10,50 @@ import orjson
 import typer
 
 from mexcflow.cli.app import app
+from mexcflow.cli.fault_options import (
+    DropEvery,
+    DuplicateEvery,
+    Exponents,
+    GarbageEvery,
+    HalfFrameEvery,
+    HttpStatus,
+    Lifetime,
+    LoseEvery,
+    NoAcks,
+    NoPongs,
+    OutOfOrderEvery,
+    RefuseEvery,
+    RefuseFor,
+    RetryAfter,
+    StallAfter,
+)
 from mexcflow.cli.options import AsJson, LogFormat, LogLevel, start_log
+from mexcflow.config import DEFAULT_EXCHANGE
 from mexcflow.errors import Misuse
 from mexcflow.ops.archive import open_archive
 from mexcflow.simulator import Faults, Settings, Simulator
+from mexcflow.simulator.exchanges import EXCHANGES
 from mexcflow.simulator.faults import check_positive
 from mexcflow.simulator.frames import read_file
 
-_MARKET, _FRAMES, _FAULTS = "Generated market", "Recorded frames", "Faults"
+_MARKET, _FRAMES = "Generated market", "Recorded frames"
 _WATCH_S = 0.25
 """How often it is checked that the server still lives while waiting for a signal."""
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
+ExchangeName = Annotated[
+    str, typer.Option("--exchange", metavar="NAME", help=f"Whose protocol: {', '.join(EXCHANGES)}.")
+]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any free one.")]
 PingTimeout = Annotated[
-    float, typer.Option("--ping-timeout", metavar="S", help="Cut clients that sent no ping for S seconds.")
+    float | None,
+    typer.Option(
+        "--ping-timeout",
+        metavar="S",
+        help="Cut clients that gave no heartbeat for S seconds. Default: as the exchange does (MEXC: 60).",
+        show_default=False,
+    ),
 ]
 Duration = Annotated[
     float | None,
@@ -44,12 +72,22 @@ Speed = Annotated[
         rich_help_panel=_MARKET,
     ),
 ]
+ClockAhead = Annotated[
+    float,
+    typer.Option(
+        "--clock-ahead",
+        metavar="S",
+        help="The exchange's clock is S seconds ahead of this machine's.",
+        rich_help_panel=_MARKET,
+    ),
+]
 Symbols = Annotated[
     str,
     typer.Option(
         "--symbols",
         metavar="A,B",
-        help="Further contracts besides BTC_USDT, ETH_USDT and SOL_USDT, with made-up prices.",
+        help="Further contracts besides BTC_USDT, ETH_USDT and SOL_USDT (as the exchange spells them), "
+        "with made-up prices.",
         rich_help_panel=_MARKET,
         show_default=False,
     ),
@@ -102,55 +140,6 @@ Rate = Annotated[
 ]
 
 
-def _seconds(option: str, text: str) -> typer.models.OptionInfo:
-    info: typer.models.OptionInfo = typer.Option(
-        option, metavar="S", help=text, rich_help_panel=_FAULTS, show_default=False
-    )
-    return info
-
-
-def _switch(option: str, text: str) -> typer.models.OptionInfo:
-    info: typer.models.OptionInfo = typer.Option(option, help=text, rich_help_panel=_FAULTS)
-    return info
-
-
-DropEvery = Annotated[float | None, _seconds("--drop-every", "Cut each connection after S seconds.")]
-StallAfter = Annotated[
-    float | None, _seconds("--stall-after", "No more data S seconds after connecting; pongs go on.")
-]
-HalfFrameEvery = Annotated[
-    float | None, _seconds("--half-frame-every", "Half a message S seconds after connecting, then the cut.")
-]
-GarbageEvery = Annotated[
-    float | None, _seconds("--garbage-every", "Each S seconds a message nobody can decode.")
-]
-DuplicateEvery = Annotated[float | None, _seconds("--duplicate-every", "Each S seconds a frame comes twice.")]
-OutOfOrderEvery = Annotated[
-    float | None, _seconds("--out-of-order-every", "Each S seconds two frames change places.")
-]
-RefuseEvery = Annotated[
-    float | None, _seconds("--refuse-every", "Each S seconds cut everyone and refuse connections ...")
-]
-RefuseFor = Annotated[float | None, _seconds("--refuse-for", "... for S seconds.")]
-HttpStatus = Annotated[
-    int | None,
-    typer.Option(
-        "--http-status",
-        metavar="N",
-        min=400,
-        max=599,
-        help="Turn every client away with this HTTP status: 403, 418, 429 and 451 are bans.",
-        rich_help_panel=_FAULTS,
-        show_default=False,
-    ),
-]
-RetryAfter = Annotated[
-    float | None, _seconds("--retry-after", "With --http-status: ask for a pause of S seconds.")
-]
-Exponents = Annotated[bool, _switch("--exponents", "Numbers like 7.548E+4, 0.080550 and 25329.000000.")]
-NoPongs = Annotated[bool, _switch("--no-pongs", "Never answer a ping.")]
-NoAcks = Annotated[bool, _switch("--no-acks", "Never acknowledge a subscription.")]
-
 _EPILOG = """
 Examples:
 
@@ -171,24 +160,28 @@ client's connection; --speed does not change them.
 
 @app.command("simulate", epilog=_EPILOG)
 def simulate(
+    exchange: ExchangeName = DEFAULT_EXCHANGE,
     host: Host = "127.0.0.1",
     port: Port = 8765,
-    ping_timeout: PingTimeout = 60.0,
+    ping_timeout: PingTimeout = None,
     duration: Duration = None,
     seed: Seed = 1,
     speed: Speed = 1.0,
     symbols: Symbols = "",
+    clock_ahead: ClockAhead = 0.0,
     frames: FramesFile = None,
     archive: Archive = None,
     max_pause: MaxPause = 10.0,
     loop: Loop = False,
     rate: Rate = None,
     drop_every: DropEvery = None,
+    lifetime: Lifetime = None,
     stall_after: StallAfter = None,
     half_frame_every: HalfFrameEvery = None,
     garbage_every: GarbageEvery = None,
     duplicate_every: DuplicateEvery = None,
     out_of_order_every: OutOfOrderEvery = None,
+    lose_every: LoseEvery = None,
     refuse_every: RefuseEvery = None,
     refuse_for: RefuseFor = None,
     http_status: HttpStatus = None,
@@ -200,15 +193,16 @@ def simulate(
     log_level: LogLevel = "info",
     log_format: LogFormat = "text",
 ) -> None:
-    """Run an exchange on localhost that speaks MEXC's protocol, with faults on request.
+    """Run an exchange on localhost that speaks the real one's protocol, with faults on request.
 
-    Ticker, deals and depth of three contracts come from a seeded random walk, from a file of frames, or
+    Ticker, trades and depth of three contracts come from a seeded random walk, from a file of frames, or
     from a recorded stream.
     """
     start_log(log_level, log_format)
     check_positive("duration", duration)
     faults = Faults(
         drop_every_s=drop_every,
+        lifetime_s=lifetime,
         stall_after_s=stall_after,
         half_frame_every_s=half_frame_every,
         garbage_every_s=garbage_every,
@@ -217,6 +211,7 @@ def simulate(
         retry_after_s=retry_after,
         duplicate_every_s=duplicate_every,
         out_of_order_every_s=out_of_order_every,
+        lose_every_s=lose_every,
         refuse_every_s=refuse_every,
         refuse_for_s=refuse_for,
         no_pongs=no_pongs,
@@ -227,12 +222,14 @@ def simulate(
     stream = None if archive is None else open_archive(archive)
     known = symbols.split(",") if symbols else []
     settings = Settings(
+        exchange=exchange,
         host=host,
         port=port,
         seed=seed,
         speed=speed,
         symbols=(*known, stream.symbol) if stream else tuple(known),
         ping_timeout_s=ping_timeout,
+        clock_ahead_ms=round(clock_ahead * 1000),
         frames=None if frames is None else read_file(frames),
         recording=stream.market_data if stream else None,
         max_pause_s=max_pause,
@@ -245,10 +242,10 @@ def simulate(
 
 def _run(settings: Settings, *, duration_s: float | None, as_json: bool) -> None:
     with _signals_held(), Simulator.of(settings) as exchange:
-        line = (
-            orjson.dumps({"listening": exchange.url}).decode() if as_json else f"listening on {exchange.url}"
-        )
-        typer.echo(line)  # flushes
+        # What --endpoint takes. Where a client needs several sockets, their paths are for it to know.
+        where = exchange.url if settings.exchange == DEFAULT_EXCHANGE else exchange.address
+        text = orjson.dumps({"listening": where}).decode() if as_json else f"listening on {where}"
+        typer.echo(text)  # flushes
         _wait(exchange, duration_s)
 
 

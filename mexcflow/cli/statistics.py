@@ -2,13 +2,18 @@
 
 from mexcflow.metrics import Snapshot
 
+_MARKET = "market_data"
+_TYPED_TABLES = {"trade": "trades", "book": "books", "ticker": "tickers", "candle": "candles"}
+
 
 def statistics_fields(snapshot: Snapshot) -> list[tuple[str, str]]:
     """Return the block's lines as label and value; the live view shows the same."""
     total = snapshot.total
-    file = f"→ {snapshot.table}/data.bin"
     fields = [("total records appended", f"{total.rows:,}")]
-    fields += [(f"{channel} messages", f"{count:,} {file}") for channel, count in total.messages.items()]
+    fields += [
+        (f"{channel} messages", f"{count:,} → {_target(snapshot, channel)}")
+        for channel, count in total.messages.items()
+    ]
     fields += [
         (
             "skipped",
@@ -24,6 +29,12 @@ def statistics_fields(snapshot: Snapshot) -> list[tuple[str, str]]:
         ("insert time", _insert_time(snapshot)),
     ]
     return fields
+
+
+def _target(snapshot: Snapshot, channel: str) -> str:
+    """Return where a channel's rows are: a string table's file, or a typed table."""
+    table = _TYPED_TABLES.get(channel) if snapshot.table == _MARKET else None
+    return f"{_MARKET}.{table}" if table else f"{snapshot.table}/data.bin"
 
 
 def statistics_title(snapshot: Snapshot) -> str:

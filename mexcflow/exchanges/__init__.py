@@ -3,8 +3,14 @@
 import difflib
 
 from mexcflow.errors import Misuse
+from mexcflow.exchanges.binance import Binance
+from mexcflow.exchanges.binance_spot import BinanceSpot
+from mexcflow.exchanges.bybit import Bybit
+from mexcflow.exchanges.coinbase import Coinbase
 from mexcflow.exchanges.exchange import Exchange
+from mexcflow.exchanges.kraken import Kraken
 from mexcflow.exchanges.mexc import Mexc
+from mexcflow.exchanges.okx import Okx
 from mexcflow.exchanges.typed import TypedExchange
 
 REGISTRY: dict[str, type[Exchange]] = {
@@ -12,10 +18,25 @@ REGISTRY: dict[str, type[Exchange]] = {
 }
 """Those whose rows go into string tables, one a symbol."""
 
-TYPED: dict[str, type[TypedExchange]] = {}
+TYPED: dict[str, type[TypedExchange]] = {
+    Binance.name: Binance,
+    BinanceSpot.name: BinanceSpot,
+    Bybit.name: Bybit,
+    Okx.name: Okx,
+    Coinbase.name: Coinbase,
+    Kraken.name: Kraken,
+}
 """Those whose rows go into the typed tables of `market_data`."""
 
-__all__ = ["Exchange", "REGISTRY", "TYPED", "TypedExchange", "check_channels", "find_exchange"]
+__all__ = [
+    "Exchange",
+    "REGISTRY",
+    "TYPED",
+    "TypedExchange",
+    "check_channels",
+    "check_interval",
+    "find_exchange",
+]
 
 
 def find_exchange(name: str, *, where: str) -> type[Exchange] | type[TypedExchange]:
@@ -40,6 +61,15 @@ def check_channels(
             )
     if len(set(channels)) < len(channels):
         raise Misuse(f"{where}: a channel is named twice: {', '.join(channels)}")
+
+
+def check_interval(exchange: type[TypedExchange], interval: str, *, where: str) -> None:
+    """Raise `Misuse` unless the exchange has candles of that interval, if it has any."""
+    if "candle" in exchange.channels and interval not in exchange.intervals:
+        raise Misuse(
+            f"{where}: {exchange.name} has no candles of {interval!r}",
+            hint=_known(interval, exchange.intervals),
+        )
 
 
 def _known(given: str, known: tuple[str, ...]) -> str:

@@ -30,11 +30,14 @@ class Side:
 
     def replace(self, levels: Iterable[Level]) -> None:
         """Forget what was there."""
-        self._levels = {}
+        kept: dict[Decimal, Level] = {}
         for price, quantity in levels:
-            if not _is_zero(quantity):
-                self._levels[_key(price, self._sign)] = (price, quantity)
-        self._keys = sorted(self._levels)
+            key = _key(price, self._sign)
+            if _is_zero(quantity):
+                kept.pop(key, None)
+            else:
+                kept[key] = (price, quantity)
+        self._levels, self._keys = kept, sorted(kept)
 
     def change(self, levels: Iterable[Level]) -> None:
         """Take absolute new quantities."""
@@ -116,9 +119,12 @@ def _key(price: str, sign: int) -> Decimal:
 
 
 def _is_zero(quantity: str) -> bool:
-    if quantity.strip("0.") or not quantity:  # any other character than these two: not zero, or no number
-        try:
-            return Decimal(quantity).is_zero()
-        except ArithmeticError as error:
-            raise Undecodable(f"a quantity that is no number: {quantity[:40]}") from error
-    return True
+    try:
+        value = Decimal(quantity)
+    except ArithmeticError as error:
+        raise Undecodable(f"a quantity that is no number: {quantity[:40]}") from error
+    if value.is_zero():
+        return True
+    if value.is_signed() or not value.is_finite():
+        raise Undecodable(f"a quantity that is none: {quantity[:40]}")
+    return False

@@ -6,6 +6,7 @@ their expected rows.
 
 from typing import ClassVar, Protocol
 
+from mexcflow.exchanges.typed import Listing
 from mexcflow.model import Reading
 
 
@@ -20,6 +21,8 @@ class Exchange(Protocol):
     """Its websocket."""
     ping_url: ClassVar[str]
     """What answers a plain GET with 200 as long as its REST works for us."""
+    instruments_url: ClassVar[str]
+    """The list of symbols (its first page)."""
     heartbeat: ClassVar[bytes]
     """The frame that keeps a connection open."""
     silence_s: ClassVar[float]
@@ -42,3 +45,7 @@ class Exchange(Protocol):
 
     def read(self, payload: bytes) -> Reading:
         """Return what a message turned out to be; any exception means that it cannot be decoded."""
+
+    @staticmethod
+    def read_instruments(body: bytes) -> Listing:
+        """Return a page of the list of symbols."""

@@ -22,7 +22,6 @@ Oddities that this file knows of:
 """
 
 import re
-import zlib
 from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
@@ -30,7 +29,10 @@ import msgspec
 import orjson
 from msgspec import Raw
 
+from mexcflow.exchanges.gunzip import gunzipped
+from mexcflow.exchanges.mexc_contracts import read_contracts
 from mexcflow.exchanges.numbers import plain, with_decimals
+from mexcflow.exchanges.typed import Listing
 from mexcflow.model import Kind, Reading, Row, Undecodable
 
 _PUSH = b'"push.'
@@ -40,7 +42,6 @@ _DIRECTIONS: dict[float, str] = {1: "1", 2: "2"}
 _LEVELS = 20
 _FUNDING_DECIMALS = 8
 _LAST_VERSION = 2**63 - 1
-_MAX_UNZIPPED_BYTES = 16 * 1024 * 1024
 _FIRST_MS, _LAST_MS = 1_000_000_000_000, 9_999_999_999_999  # 13 digits: 2001 to 2286
 _UNKNOWN_CONTRACT = re.compile(r"contract\s*(?:\[(?P<name>[^\]]*)\])?.*(?:not exist|n't exist)", re.I)
 
@@ -128,13 +129,14 @@ class Mexc:
     channels: ClassVar[tuple[str, ...]] = ("ticker", "deal", "depth")
     url: ClassVar[str] = "wss://contract.mexc.com/edge"
     ping_url: ClassVar[str] = "https://api.mexc.com/api/v1/contract/ping"
+    instruments_url: ClassVar[str] = "https://api.mexc.com/api/v1/contract/detail"
     heartbeat: ClassVar[bytes] = b'{"method":"ping"}'
     silence_s: ClassVar[float] = 30.0
     ack_timeout_s: ClassVar[float] = 10.0
 
     def __init__(self, symbol: str, channels: tuple[str, ...]) -> None:
         self.symbol = symbol
-        self._wanted = channels
+        self._wanted = channels or self.channels
 
     def subscriptions(self) -> dict[str, bytes]:
         """Return one frame a channel: a list of symbols would subscribe the first only, in silence."""
@@ -152,19 +154,12 @@ class Mexc:
 
     def unwrap(self, payload: bytes) -> bytes:
         """Return the text of a message; gzip is told by its magic number."""
-        if not payload.startswith(b"\x1f\x8b"):
-            return payload
-        text = b""
-        while payload:  # a file of gzip may have several members, one behind the other
-            gunzip = zlib.decompressobj(wbits=31)
-            try:
-                text += gunzip.decompress(payload, _MAX_UNZIPPED_BYTES)
-            except zlib.error as error:
-                raise Undecodable(f"damaged gzip: {error}") from error
-            if not gunzip.eof or len(text) > _MAX_UNZIPPED_BYTES:
-                raise Undecodable("gzip cut short, or larger than 16 MiB")
-            payload = gunzip.unused_data
-        return text
+        return gunzipped(payload)
+
+    @staticmethod
+    def read_instruments(body: bytes) -> Listing:
+        """Return the contract list."""
+        return read_contracts(body)
 
     def read(self, payload: bytes) -> Reading:
         """Return what a message turned out to be; any exception means that it cannot be decoded."""

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from mexcflow.model import Undecodable
 
@@ -19,13 +20,29 @@ def us_of_ms(value: int | str) -> int:
 
 def us_of_iso(text: str) -> int:
     """Return '2026-09-02T07:44:10.104422Z' in Unix µs; digits beyond µs are cut."""
+    micros = text[20:26]
+    if text[26:] == "Z" and text[19] == "." and len(micros) == 6 and micros.isdecimal() and text.isascii():
+        return _second(text[:19]) + int(micros)
     match = _ISO(text)
     if match is None:
         raise Undecodable(f"no time: {text[:40]}")
+    return _second(match[1]) + int((match[2] or "").ljust(6, "0")[:6])
+
+
+def us_if_said(text: str) -> int:
+    """Return the same, 0 for ''."""
+    return us_of_iso(text) if text else 0
+
+
+@lru_cache(maxsize=256)  # many frames a second share it
+def _second(text: str) -> int:
+    """Return '2026-09-02T07:44:10' in Unix µs."""
+    if not _ISO(text + "Z"):
+        raise Undecodable(f"no time: {text[:40]}")
     try:
-        seconds = int(datetime.fromisoformat(match[1]).replace(tzinfo=UTC).timestamp())
+        ms = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1000
     except ValueError as error:
         raise Undecodable(f"no time: {text[:40]}") from error
-    fraction = (match[2] or "").ljust(6, "0")[:6]
-    us_of_ms(seconds * 1000)
-    return seconds * 1_000_000 + int(fraction)
+    if not _FIRST_MS <= ms <= _LAST_MS:
+        raise Undecodable(f"a time that is none: {text[:40]}")
+    return ms * 1000

@@ -96,4 +96,4 @@ class TypedExchange(Protocol):
 
     @staticmethod
     def read_instruments(body: bytes) -> Listing:
-        """Return a page of the list of symbols."""
+        """Return a page of the list of symbols; `ValueError` for an answer that is none."""

@@ -35,7 +35,7 @@ was deleted long ago, in the place of what was not synced; they must not be take
 | kind | name | payload | its time |
 |---|---|---|---|
 | 1 | frame | a websocket message, verbatim | when its last byte was read |
-| 2 | connected | `run`, `host`, `channels`, `url` | when the connection stood |
+| 2 | connected | `run`, `host`, `channels`, `url`, `handover` | when the connection stood |
 | 3 | disconnected | `reason`; `since_ns`: since when no data came | when it was noticed |
 | 4 | batch | see below | before its INSERT |
 | 5 | acknowledged | see below | when the table had it |

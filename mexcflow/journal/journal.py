@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,10 @@ class Journal:
         if self._always_sync:
             self._writer.sync()
 
-    def connected(self, at_ns: int, *, channels: tuple[str, ...], url: str) -> None:
+    def connected(self, at_ns: int, *, channels: Sequence[str], url: str, handover: bool = False) -> None:
         """Write down that the connection stands."""
-        run, host = self.stream.run, self.stream.host
-        self._control(Kind.CONNECTED, at_ns, Connected(run=run, host=host, channels=list(channels), url=url))
+        whose = Connected(*self.stream[2:], list(channels), url, handover)
+        self._control(Kind.CONNECTED, at_ns, whose)
 
     def disconnected(self, at_ns: int, *, reason: str, since_ns: int) -> None:
         """Write down that it is gone; nothing, when it was not there."""
@@ -183,7 +184,7 @@ class Journal:
 
     @property
     def pending(self) -> BatchRecord | None:
-        """The batch whose fate is in doubt: it was named, and not acknowledged."""
+        """The batch whose fate is in doubt, named and not acknowledged."""
         return self._ledger.pending
 
     @property

@@ -23,13 +23,14 @@ def this_run(exchange: str, symbol: str) -> Stream:
     return Stream(exchange, symbol, uuid.uuid4().hex[:12], socket.gethostname())
 
 
-class Connected(msgspec.Struct, frozen=True, kw_only=True):
-    """The connection stands. `url` holds no password."""
+class Connected(msgspec.Struct, frozen=True):
+    """The connection stands. `url` holds no password. `handover`: it took over from one that still stood."""
 
     run: str
     host: str
     channels: list[str]
     url: str
+    handover: bool = False
 
 
 class Disconnected(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,18 +4,19 @@ What else the journal holds (acknowledgements, pongs, the exchange's errors, our
 out: whoever plays it again answers for itself. A stream is read as it is asked for, never held.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from mexcflow.errors import Misuse
-from mexcflow.exchanges import find_exchange
+from mexcflow.exchanges import REGISTRY, TYPED, find_exchange
 from mexcflow.journal import Kind as RecordKind
 from mexcflow.journal import read_stream
-from mexcflow.model import Frame, Kind
+from mexcflow.model import Frame, Kind, Wanted
 from mexcflow.pipeline.decode import read_frame
+from mexcflow.pipeline.typed_decode import read_typed
 
 _MARKET_DATA = (Kind.DATA, Kind.SKIPPED, Kind.DEAD_LETTER)
 _HINT = "Give the folder of one stream, e.g. data/journal/mexc/BTC_USDT"
@@ -36,13 +37,20 @@ class Archive:
 
     def market_data(self) -> Iterator[tuple[int, bytes]]:
         """Yield each message that is no answer to a request, with its receive time (Unix ns), in order."""
-        exchange_class = find_exchange(self.exchange, where=str(self.folder))
-        exchange = exchange_class(self.symbol, exchange_class.channels)
+        kind_of = self._reader()
         for record in read_stream(self.folder):
-            if record.kind is RecordKind.FRAME:
-                frame = Frame(record.at_ns, record.payload)
-                if read_frame(exchange, frame).kind in _MARKET_DATA:
-                    yield record.at_ns, record.payload
+            if record.kind is RecordKind.FRAME and kind_of(record.payload) in _MARKET_DATA:
+                yield record.at_ns, record.payload
+
+    def _reader(self) -> Callable[[bytes], Kind]:
+        """Return what tells the kind of a message."""
+        find_exchange(self.exchange, where=str(self.folder))
+        if self.exchange in TYPED:
+            kind = TYPED[self.exchange]
+            typed = kind(Wanted(symbols=tuple(self.symbol.split(",")), channels=kind.channels))
+            return lambda payload: read_typed(typed, payload).kind
+        exchange = REGISTRY[self.exchange](self.symbol, ())
+        return lambda payload: read_frame(exchange, Frame(0, payload)).kind
 
 
 def open_archive(folder: Path) -> Archive:

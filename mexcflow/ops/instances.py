@@ -16,13 +16,13 @@ def read_instances(config: Path) -> list[Instance]:
     streams: dict[tuple[str, str], Instance] = {}
     for instance in instances:
         check_instance(instance, where=instance.source)
-        other = streams.setdefault((instance.exchange, instance.symbol), instance)
-        if other is not instance:
-            raise Misuse(
-                f"{instance.symbol} of {instance.exchange} is described twice: "
-                f"{other.source}, {instance.source}",
-                hint="Keep one of them",
-            )
+        for symbol in instance.all_symbols:
+            other = streams.setdefault((instance.exchange, symbol), instance)
+            if other is not instance:
+                raise Misuse(
+                    f"{symbol} of {instance.exchange} is described twice: {other.source}, {instance.source}",
+                    hint="Keep one of them",
+                )
         check_sole_writer(instance, instances)
     warn_of_exposed(instances)
     return instances
@@ -30,7 +30,7 @@ def read_instances(config: Path) -> list[Instance]:
 
 def check_sole_writer(instance: Instance, instances: list[Instance]) -> None:
     """Raise `Misuse` when a table that `instance` would write into is another stream's by its file."""
-    for other in instances:
+    for other in () if instance.is_typed else instances:
         stream = (other.exchange, other.symbol)
         if other.table == instance.table and stream != (instance.exchange, instance.symbol):
             raise Misuse(

@@ -97,7 +97,12 @@ class InstanceMember(Member):
         """Say whether it writes what another one is to write, while it ends."""
         if self is other or self.process is None or self.running is None:
             return False
-        return self.folder == other.folder or self.running.table == other.instance.table
+        if self.folder == other.folder:
+            return True
+        if self.running.is_typed or other.instance.is_typed:
+            both = set(self.running.all_symbols) & set(other.instance.all_symbols)
+            return self.running.exchange == other.instance.exchange and bool(both)
+        return self.running.table == other.instance.table
 
     def _start(self, now: float) -> None:
         self.running = self.instance

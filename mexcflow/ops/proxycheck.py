@@ -18,13 +18,15 @@ from dataclasses import dataclass, field
 
 from mexcflow.config import Instance
 from mexcflow.errors import Banned, BannedByProxy, ConnectionLost, MexcflowError
-from mexcflow.exchanges import REGISTRY
-from mexcflow.model import Frame, Kind
+from mexcflow.exchanges import REGISTRY, TYPED, find_exchange
+from mexcflow.model import Frame, Kind, Reading, TypedReading, Wanted
 from mexcflow.pipeline.connect import open_line, reach
 from mexcflow.pipeline.decode import read_frame
 from mexcflow.pipeline.dial import TIMEOUT_S
+from mexcflow.pipeline.plan import plan
 from mexcflow.pipeline.proxy import redacted
 from mexcflow.pipeline.rest import at_endpoint, fetch
+from mexcflow.pipeline.typed_decode import read_typed
 
 STEPS = ("connect", "ping", "stream")
 DIRECT = "direct"
@@ -151,22 +153,23 @@ def _connect(way: Way, timeout_s: float) -> None:
 
 
 def _ping(way: Way, timeout_s: float) -> None:
-    url = at_endpoint(REGISTRY[way.instance.exchange].ping_url, way.instance.endpoint)
+    ping_url = find_exchange(way.instance.exchange, where="exchange").ping_url
+    url = at_endpoint(ping_url, way.instance.endpoint)
     answer = fetch(url, proxy=way.proxy, timeout_s=timeout_s)
     if answer.status != _OK:
         raise ConnectionLost(f"{url}: HTTP {answer.status}")
 
 
 def _stream(way: Way, timeout_s: float) -> None:
-    exchange = REGISTRY[way.instance.exchange](way.instance.symbol, way.instance.channels)
+    frames, read = _conversation(way.instance)
     line = open_line(_url(way), way.proxy, timeout_s=timeout_s)
     try:
-        for frame in exchange.subscriptions().values():
+        for frame in frames:
             line.transmit(frame)
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             for payload in line.read():
-                reading = read_frame(exchange, Frame(line.received_ns, payload))
+                reading = read(payload)
                 if reading.kind in (Kind.ACK, Kind.DATA):
                     return
                 if reading.kind is Kind.ERROR:
@@ -176,8 +179,26 @@ def _stream(way: Way, timeout_s: float) -> None:
         line.shutdown()
 
 
+def _conversation(instance: Instance) -> tuple[list[bytes], Callable[[bytes], Reading | TypedReading]]:
+    """Return what is sent over the first of an instance's connections, and what reads the answers."""
+    if instance.exchange in TYPED:
+        kind = TYPED[instance.exchange]
+        channels = instance.channels or kind.channels
+        typed = kind(Wanted(symbols=instance.all_symbols[:1], channels=channels))
+        requests = typed.requests(plan(typed)[0].topics, 1)
+        return [request.payload for request in requests], lambda payload: read_typed(typed, payload)
+    exchange = REGISTRY[instance.exchange](instance.symbol, instance.channels)
+    frames = list(exchange.subscriptions().values())
+    return frames, lambda payload: read_frame(exchange, Frame(0, payload))
+
+
 def _url(way: Way) -> str:
-    return way.instance.endpoint or REGISTRY[way.instance.exchange].url
+    instance = way.instance
+    if instance.exchange in TYPED:
+        kind = TYPED[instance.exchange]
+        typed = kind(Wanted(symbols=instance.all_symbols[:1], channels=instance.channels or kind.channels))
+        return plan(typed, instance.endpoint)[0].url
+    return instance.endpoint or REGISTRY[instance.exchange].url
 
 
 def _summary(took: list[float]) -> Step:

@@ -208,7 +208,7 @@ class Up:
         return (
             "run",
             f"--config={instance.source}",
-            f"--symbol={instance.symbol}",
+            *(f"--symbol={symbol}" for symbol in instance.all_symbols),
             f"--exchange={instance.exchange}",
             f"--log-level={settings.log_level}",
             f"--log-format={settings.log_format}",

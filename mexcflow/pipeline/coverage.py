@@ -14,16 +14,40 @@ A clock may be set back. So no time is taken below the latest one seen, and two 
 and state never begin in the same millisecond: the second would replace the first.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from mexcflow.pipeline.decode import Batch
 from mexcflow.pipeline.sequence import Gap
 from mexcflow.store.coverage import Interval, State
 
 _UNRECORDED_END = "the end of the connection was not recorded"
+
+
+class Heard(Protocol):
+    """What a batch brought of a stream, by channel: see `decode.Batch`."""
+
+    @property
+    def first_ns(self) -> Mapping[str, int]:
+        """Return the receive time of the first acknowledgement or data."""
+
+    @property
+    def last_ns(self) -> int:
+        """Return the receive time of the last frame of any kind, 0 without one."""
+
+    @property
+    def messages(self) -> Mapping[str, int]:
+        """Return the frames of market data."""
+
+    @property
+    def channel_rows(self) -> Mapping[str, int]:
+        """Return the rows of market data."""
+
+    @property
+    def gaps(self) -> Sequence[Gap]:
+        """Return the what came twice, in the wrong order, or not at all."""
 
 
 class _Live(msgspec.Struct):
@@ -64,12 +88,21 @@ class _State(msgspec.Struct):
 class Coverage:
     """What is known of one stream; `state` is an earlier `checkpoint`, and it goes on exactly from there.
 
-    `connected`, `disconnected` and `stored` return the intervals to write. Their times are Unix ns.
+    `connected`, `disconnected` and `stored` return the intervals to write. Their times are Unix ns. `scope`:
+    the channels that an outage is one of, where a connection has only some of the stream's.
     """
 
-    def __init__(self, exchange: str, symbol: str, state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        exchange: str,
+        symbol: str,
+        state: dict[str, Any] | None = None,
+        *,
+        scope: tuple[str, ...] = ("",),
+    ) -> None:
         self._exchange = exchange
         self._symbol = symbol
+        self._scope = scope
         self._state = msgspec.convert(state or {}, _State)
 
     def connected(self, at_ns: int, *, run: str, host: str) -> list[Interval]:
@@ -81,7 +114,7 @@ class Coverage:
         at_ms = self._advance(at_ns // 1_000_000)
         if state.outage:
             at_ms = self._advance(state.outage.from_ms + 1)
-            intervals.append(self._outage_row(state.outage, at_ms))
+            intervals += self._outage_rows(state.outage, at_ms)
             state.outage = None
         state.connected_ms = state.alive_ms = at_ms
         state.run, state.host = run, host
@@ -104,9 +137,9 @@ class Coverage:
         state.outage = _Outage(from_ms, reason, state.run, state.host)
         state.connected_ms = None
         state.live = {}
-        return [*intervals, self._outage_row(state.outage, from_ms)]
+        return [*intervals, *self._outage_rows(state.outage, from_ms)]
 
-    def stored(self, batch: Batch) -> list[Interval]:
+    def stored(self, batch: Heard) -> list[Interval]:
         """Count a batch that the table has; what came twice or in the wrong order is returned."""
         state = self._state
         intervals = []
@@ -120,8 +153,8 @@ class Coverage:
                 from_ms = self._begin(State.LIVE, channel, max(first_ns // 1_000_000, state.alive_ms))
                 state.live[channel] = _Live(from_ms)
         for channel, live in state.live.items():
-            live.frames += batch.tally.messages[channel]
-            live.rows += batch.channel_rows[channel]
+            live.frames += batch.messages.get(channel, 0)
+            live.rows += batch.channel_rows.get(channel, 0)
         for at_ns in times_ns:
             state.alive_ms = self._advance(at_ns // 1_000_000)
         return intervals + [self._gap_row(gap) for gap in batch.gaps]
@@ -154,9 +187,9 @@ class Coverage:
         row = self._row(State.LIVE, channel, live.from_ms, max(live.from_ms, to_ms))
         return replace(row, frames=live.frames, rows=live.rows)
 
-    def _outage_row(self, outage: _Outage, to_ms: int) -> Interval:
-        row = self._row(State.OUTAGE, "", outage.from_ms, to_ms)
-        return replace(row, reason=outage.reason, run=outage.run, host=outage.host)
+    def _outage_rows(self, outage: _Outage, to_ms: int) -> list[Interval]:
+        rows = [self._row(State.OUTAGE, channel, outage.from_ms, to_ms) for channel in self._scope]
+        return [replace(row, reason=outage.reason, run=outage.run, host=outage.host) for row in rows]
 
     def _gap_row(self, gap: Gap) -> Interval:
         since_ms = self._state.connected_ms or 0

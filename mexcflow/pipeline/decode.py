@@ -34,6 +34,11 @@ class Batch:
     channel_rows: Counter[str] = field(default_factory=Counter)
     gaps: list[Gap] = field(default_factory=list)
 
+    @property
+    def messages(self) -> Counter[str]:
+        """How many frames of each channel there were."""
+        return self.tally.messages
+
 
 def read_frame(exchange: Exchange, frame: Frame) -> Reading:
     """Return the reading of one frame; a dead letter when the exchange's file cannot make sense of it."""

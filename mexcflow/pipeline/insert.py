@@ -23,14 +23,11 @@ from tenacity import (
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
 from mexcflow.errors import Transient
-from mexcflow.exchanges import Exchange
 from mexcflow.journal import Journal, Taken
 from mexcflow.metrics import Metrics, Tally
-from mexcflow.pipeline.decode import Batch, decode
 from mexcflow.pipeline.disk import check_free
 from mexcflow.pipeline.table import InsertSettings, Rewound
-from mexcflow.pipeline.token_table import open_table
-from mexcflow.pipeline.witness import Witness
+from mexcflow.pipeline.target import AnyBatch, Target
 from mexcflow.store import Store
 
 logger = logging.getLogger(__name__)
@@ -44,15 +41,15 @@ class Inserter:
 
     def __init__(
         self,
-        exchange: Exchange,
         journal: Journal,
         connect: Callable[[], Store],
         metrics: Metrics,
         *,
+        target: Target,
         settings: InsertSettings,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._exchange = exchange
+        self._target = target
         self._journal = journal
         self._connect = connect
         self._metrics = metrics
@@ -62,7 +59,7 @@ class Inserter:
         self._giving_up = threading.Event()
         self._to_recover = journal.recovered_frames
         self._recovered_frames = self._recovered_rows = 0
-        self._witness = Witness(exchange, journal, clock)
+        self._witness = target.witness()
         self._due = clock.monotonic()
 
     def close(self) -> None:
@@ -77,9 +74,7 @@ class Inserter:
     def run(self) -> None:
         """Insert until closed; raises what no further attempt can mend."""
         store = self._retrying("connect to the database")(self._connect)
-        self._table = self._retrying("look at the table")(
-            open_table, store, self._journal, self._settings, self._clock
-        )
+        self._table = self._retrying("look at the table")(self._target.open, store)
         self._retrying("look at the table")(self._table.look)
         self._settle()
         while not (self._closing.is_set() and self._journal.drained):
@@ -132,19 +127,19 @@ class Inserter:
                 self._write_down()
                 self._acknowledge(taken)
             else:
-                self._insert(taken, decode(self._exchange, taken.frames, self._witness.watch))
+                self._insert(taken, self._witness.decode(taken.frames))
         except Rewound as rewound:
             self._go_back(rewound)
 
     def _go_back(self, rewound: Rewound) -> None:
         logger.warning("%s", rewound)
         self._to_recover = self._journal.backlog
-        self._witness = Witness(self._exchange, self._journal, self._clock)
+        self._witness = self._target.witness()
 
-    def _insert(self, taken: Taken, batch: Batch) -> None:
+    def _insert(self, taken: Taken, batch: AnyBatch) -> None:
         tally = batch.tally
         if batch.rows or tally.acks or self._table.in_doubt is not None:
-            insert_ms = self._retrying(f"insert into {self._settings.table}")(self._write, taken, batch)
+            insert_ms = self._retrying(f"insert into {self._target.name}")(self._write, taken, batch)
             if insert_ms is not None:
                 tally.inserts = 1
                 tally.insert_ms = tally.insert_ms_max = insert_ms
@@ -156,9 +151,9 @@ class Inserter:
         self._sync()
 
     def _sync(self, *, force: bool = False) -> None:
-        self._retrying(f"sync {self._settings.table}")(self._table.sync, force=force)
+        self._retrying(f"sync {self._target.name}")(self._table.sync, force=force)
 
-    def _write(self, taken: Taken, batch: Batch) -> float | None:
+    def _write(self, taken: Taken, batch: AnyBatch) -> float | None:
         self.check_disk()
         return self._table.write(taken, batch.rows)
 

@@ -1,34 +1,29 @@
-"""The parts of one instance, made from its settings: database, journal, receiver, inserter."""
+"""The parts of one instance that its settings make: database and journal; `feed.py` puts them together."""
 
 import contextlib
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
 from mexcflow.config import NEVER, Instance, journal_folder, read_duration, read_tail
 from mexcflow.errors import StoreUnavailable
-from mexcflow.exchanges import REGISTRY, Exchange
+from mexcflow.exchanges import REGISTRY, TYPED
 from mexcflow.journal import (
     Durability,
     Journal,
     JournalSettings,
     Retention,
+    Stream,
     has_history,
     holder,
     in_use,
-    this_run,
 )
-from mexcflow.metrics import Metrics
-from mexcflow.pipeline.connect import open_line
 from mexcflow.pipeline.disk import check_free
-from mexcflow.pipeline.insert import Inserter
-from mexcflow.pipeline.receive import Receiver
-from mexcflow.pipeline.route import Route
 from mexcflow.pipeline.table import InsertSettings
 from mexcflow.store import Store, check_table, open_store
+from mexcflow.store.market import check_market
 from mexcflow.store.owner import ANYWHERE, Listen
 
 logger = logging.getLogger(__name__)
@@ -47,17 +42,22 @@ class Settings:
     min_free_bytes: int = InsertSettings.min_free_bytes
     batch_frames: int = InsertSettings.batch_frames
     adopt: bool = False
+    lifetime_s: float = 0.0
+    """The age at which a connection is replaced; 0: what the exchange allows."""
     listen: Listen = ANYWHERE
     """Where others get in, should this be the process that owns the data folder."""
 
     @property
     def url(self) -> str:
-        """The websocket: the exchange's own, or what was given in its place."""
-        return self.instance.endpoint or REGISTRY[self.instance.exchange].url
+        """Where it connects to, for people: the exchange's own, or what was given in its place."""
+        name = self.instance.exchange
+        if self.instance.endpoint:
+            return self.instance.endpoint
+        return REGISTRY[name].url if name in REGISTRY else ", ".join(TYPED[name].sockets.values())
 
     @property
     def folder(self) -> Path:
-        """The journal's folder of this stream."""
+        """The journal's folder of this stream; where it has several connections, theirs are in it."""
         instance = self.instance
         return journal_folder(instance.journal, self.database, instance.exchange, instance.symbol)
 
@@ -99,7 +99,7 @@ def open_database(settings: Settings) -> Store | None:
         try:
             return _open_and_look(settings)
         except StoreUnavailable as error:
-            if has_history(settings.folder):
+            if recorded_before(settings.folder):
                 logger.warning("%s; recording into the journal until it is back", error.what)
                 return None
             if not tries:
@@ -110,19 +110,34 @@ def _open_and_look(settings: Settings) -> Store:
     store = connect(settings)
     with contextlib.ExitStack() as stack:
         stack.callback(store.close)
-        check_table(store, settings.instance.table)
+        if settings.instance.is_typed:
+            check_market(store)
+        else:
+            check_table(store, settings.instance.table)
         stack.pop_all()
     return store
 
 
-def open_journal(settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> Journal:
-    """Open (and make) the stream's journal."""
+def recorded_before(folder: Path) -> bool:
+    """Say whether something was recorded into this folder, or one of its connections', before."""
+    return has_history(folder) or any(has_history(one) for one in connection_folders(folder))
+
+
+def connection_folders(folder: Path) -> list[Path]:
+    """Return the journals of an instance's connections, which lie below its own folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(one.parent for one in folder.glob("*/lock"))
+
+
+def open_journal(settings: Settings, folder: Path, stream: Stream, *, clock: Clock = SYSTEM_CLOCK) -> Journal:
+    """Open (and make) a connection's journal."""
     instance = settings.instance
     tail_s, tail_bytes = read_tail(str(instance.journal_tail), where="journal_tail")
     keep_raw_s = read_duration(str(instance.keep_raw), where="keep_raw")
     journal = Journal(
-        settings.folder,
-        this_run(instance.exchange, instance.symbol),
+        folder,
+        stream,
         settings=JournalSettings(
             durability=Durability(fsync_s=settings.fsync_s),
             retention=Retention(tail_s=tail_s, tail_bytes=tail_bytes, keep_raw_s=keep_raw_s),
@@ -135,46 +150,3 @@ def open_journal(settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> Journal:
             journal.recovered_frames,
         )
     return journal
-
-
-def make_receiver(
-    settings: Settings, exchange: Exchange, journal: Journal, metrics: Metrics, *, clock: Clock
-) -> Receiver:
-    """Return what keeps the stream coming into the journal."""
-    instance = settings.instance
-    return Receiver(
-        exchange,
-        Route(lambda proxy: open_line(settings.url, proxy), instance.all_proxies, clock=clock),
-        journal,
-        metrics,
-        ping_interval_s=instance.ping_interval,
-        clock=clock,
-    )
-
-
-def make_inserter(
-    settings: Settings,
-    exchange: Exchange,
-    journal: Journal,
-    connect: Callable[[], Store],
-    metrics: Metrics,
-    *,
-    clock: Clock,
-) -> Inserter:
-    """Return what takes the journal's frames into the table."""
-    instance = settings.instance
-    return Inserter(
-        exchange,
-        journal,
-        connect,
-        metrics,
-        settings=InsertSettings(
-            table=instance.table,
-            flush_interval_s=instance.flush_interval,
-            sync_interval_s=settings.fsync_s,
-            batch_frames=settings.batch_frames,
-            min_free_bytes=settings.min_free_bytes,
-            adopt=settings.adopt,
-        ),
-        clock=clock,
-    )

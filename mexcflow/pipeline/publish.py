@@ -17,7 +17,7 @@ import msgspec
 from mexcflow.clock import SYSTEM_CLOCK, Clock
 from mexcflow.config import UP_VARIABLE, Instance
 from mexcflow.errors import MexcflowError
-from mexcflow.journal import STATUS, Journal
+from mexcflow.journal import STATUS, Stream
 from mexcflow.metrics import Metrics, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -64,10 +64,11 @@ def read_published(folder: Path) -> Published | None:
 class Publisher:
     """Writes the file of one run; `shown_proxy` and `shown_database` hold no password."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a run says of itself
         self,
         instance: Instance,
-        journal: Journal,
+        stream: Stream,
+        folder: Path,
         metrics: Metrics,
         *,
         shown_database: str,
@@ -75,7 +76,8 @@ class Publisher:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._instance = instance
-        self._journal = journal
+        self._stream = stream
+        self._folder = folder
         self._metrics = metrics
         self._shown_database = shown_database
         self._shown_proxy = shown_proxy
@@ -100,7 +102,7 @@ class Publisher:
     def _write(
         self, snapshot: Snapshot, *, stopping: bool, exit_code: int | None = None, error: str = ""
     ) -> None:
-        instance, stream = self._instance, self._journal.stream
+        instance, stream = self._instance, self._stream
         newest_ns = self._metrics.newest_data_ns
         published = Published(
             pid=os.getpid(),
@@ -125,7 +127,7 @@ class Publisher:
         self._put(msgspec.json.encode(published))
 
     def _put(self, data: bytes) -> None:
-        path = self._journal.folder / STATUS
+        path = self._folder / STATUS
         new = path.with_name(f"{STATUS}.new")
         try:
             new.write_bytes(data)

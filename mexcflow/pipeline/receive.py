@@ -1,78 +1,60 @@
 """Receive: one thread a connection, which subscribes, reads, sends heartbeats and reconnects.
 
-- Every message goes to the journal before anything else happens to it.
-- Only market data proves that a feed is alive: pongs and acknowledgements do not count. A connection
-  without market data for `silence_s` is given up.
+- A connection is a `Session`; a new one is made after each loss.
 - Waits between attempts: full jitter under a ceiling that doubles from 1 s to 60 s, without limit,
   and back to 1 s only once market data has come. Which way the next attempt goes, and whether a ban
   makes the wait longer, is the route's to say (`route.py`).
 - The journal also gets the beginning and the end of each connection, with the reason.
-- A message that says the contract is unknown, while its subscription waits for an answer, is for good.
+- A connection that the exchange will cut at a certain age is replaced before: see `handover.py`.
 """
 
 import contextlib
 import logging
 import math
 import threading
-
-from tenacity import RetryCallState, wait_random_exponential
+from collections.abc import Callable
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
-from mexcflow.errors import ConnectionLost, MexcflowError, ProxyRefused, UnknownContract
-from mexcflow.exchanges import Exchange
+from mexcflow.errors import ConnectionLost, MexcflowError, ProxyRefused
 from mexcflow.journal import Journal
 from mexcflow.metrics import Metrics
-from mexcflow.model import Frame, Kind
 from mexcflow.pipeline.connect import Line
-from mexcflow.pipeline.decode import read_frame
+from mexcflow.pipeline.handover import Handover, HeldBack
 from mexcflow.pipeline.route import Route
+from mexcflow.pipeline.session import Backoff, Session, Sink
 
 logger = logging.getLogger(__name__)
 
-_CEILING_S = 60.0
-_REASON_S = 5.0
-"""An exchange that says why it will cut the line does so within this time, and sends data meanwhile."""
 STOPPED = "stopped"
-_FLOOR_S = 0.1  # full jitter may roll 0, and a tight loop helps nobody
-
-
-class Backoff:
-    """Waits between attempts: full jitter, capped, reset by `reset` alone."""
-
-    def __init__(self, *, first_s: float = 1.0, ceiling_s: float = _CEILING_S) -> None:
-        self._policy = wait_random_exponential(multiplier=first_s, max=ceiling_s, min=_FLOOR_S)
-        self.attempt = 0
-
-    def next_s(self) -> float:
-        """Return how long to wait now; each call raises the ceiling of the next."""
-        self.attempt += 1
-        state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
-        state.attempt_number = self.attempt
-        return float(self._policy(state))
-
-    def reset(self) -> None:
-        """Start again from the first wait."""
-        self.attempt = 0
+SessionMaker = Callable[[Line, Sink, Metrics, Backoff, Clock], Session]
 
 
 class Receiver:
-    """Keeps one exchange's stream coming into the journal until it is stopped."""
+    """Keeps one connection's stream coming into the journal until it is stopped.
 
-    def __init__(
+    `name` tells it from the instance's other connections; `lifetime_s` is the age at which the exchange cuts
+    a connection.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it is wired to, and a connection's own settings
         self,
-        exchange: Exchange,
+        make_session: SessionMaker,
         route: Route,
         journal: Journal,
         metrics: Metrics,
         *,
         ping_interval_s: float,
+        name: str = "",
+        lifetime_s: float = math.inf,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._exchange = exchange
+        self._make_session = make_session
         self._route = route
         self._journal = journal
         self._metrics = metrics
         self._ping_interval_s = ping_interval_s
+        self._name = name
+        self._lifetime_s = lifetime_s
         self._clock = clock
         self._backoff = Backoff()
         self._stop = threading.Event()
@@ -107,11 +89,12 @@ class Receiver:
         following = self._route.failed(lost, lived_s=self._lived_s)
         self._lived_s = None
         self._metrics.disconnected(lost.what)
+        of = f"{self._name}: " if self._name else ""
         if following.at_once:
-            logger.warning("%s; the next proxy", lost.what)
+            logger.warning("%s%s; the next proxy", of, lost.what)
             return
         wait_s = following.pause_s + self._backoff.next_s()
-        logger.warning("%s; attempt %d in %.1f s", lost.what, self._backoff.attempt, wait_s)
+        logger.warning("%s%s; attempt %d in %.1f s", of, lost.what, self._backoff.attempt, wait_s)
         self._clock.wait(self._stop, wait_s)
 
     def _session(self) -> None:
@@ -119,127 +102,56 @@ class Receiver:
         try:
             if self._ever_connected:
                 self._metrics.reconnected()
-            self._ever_connected = self._metrics.connected = True
-            session = _Session(self._exchange, line, self._journal, self._metrics, self._backoff, self._clock)
-            channels = tuple(self._exchange.subscriptions())
-            self._journal.connected(self._clock.time_ns(), channels=channels, url=line.shown_url)
+            self._ever_connected = True
+            self._metrics.connection(self._name, stands=True)
+            session = self._new_session(line, self._journal)
+            self._journal.connected(self._clock.time_ns(), channels=session.channels, url=line.shown_url)
             self._listen(session)
         finally:
+            line = self._line or line
             self._line = None
-            self._metrics.connected = False
+            self._metrics.connection(self._name, stands=False)
             line.shutdown()
 
-    def _listen(self, session: "_Session") -> None:
+    def _new_session(self, line: Line, sink: Sink) -> Session:
+        return self._make_session(line, sink, self._metrics, self._backoff, self._clock)
+
+    def _listen(self, session: Session) -> None:
         """Read until stopped; however it ends, the journal is told why."""
+        handover = Handover(self._route, self._new_session, self._lifetime_s, self._clock)
         try:
             session.subscribe()
             while not self._stop.is_set():
                 session.step(self._ping_interval_s)
+                successor = handover.successor_of(session, self._ping_interval_s)
+                if successor is not None:
+                    session = self._taken_over(session, successor)
         except MexcflowError as error:
             reason = self._stopped_by if self._stop.is_set() else error.what
             with contextlib.suppress(MexcflowError):  # it may be the journal itself that failed
                 self._disconnected(reason, session.silent_since_ns)
             raise
         finally:
+            handover.abandon()
             self._lived_s = session.lived_s
         self._disconnected(self._stopped_by, session.silent_since_ns)
+
+    def _taken_over(self, before: Session, after: Session) -> Session:
+        """Go on with a connection that stands already; `stop` may come at any moment."""
+        logger.info("%sa new connection has taken over", f"{self._name}: " if self._name else "")
+        self._line = after.line
+        self._journal.connected(
+            self._clock.time_ns(), channels=after.channels, url=after.line.shown_url, handover=True
+        )
+        held_back, after.sink = after.sink, self._journal
+        before.line.shutdown()
+        if isinstance(held_back, HeldBack):
+            for received_ns, payloads in held_back.reads:
+                self._journal.append(received_ns, payloads)
+        if self._stop.is_set():
+            after.line.abort()
+        return after
 
     def _disconnected(self, reason: str, silent_since_ns: int) -> None:
         now_ns = self._clock.time_ns()
         self._journal.disconnected(now_ns, reason=reason, since_ns=silent_since_ns or now_ns)
-
-
-class _Session:
-    """One connection: what was asked, what was answered, and when the last market data came."""
-
-    def __init__(
-        self,
-        exchange: Exchange,
-        line: Line,
-        journal: Journal,
-        metrics: Metrics,
-        backoff: Backoff,
-        clock: Clock,
-    ) -> None:
-        self._exchange = exchange
-        self._line = line
-        self._journal = journal
-        self._metrics = metrics
-        self._backoff = backoff
-        self._clock = clock
-        self._started = self._last_data = self._last_ping = clock.monotonic()
-        self._unacknowledged: dict[str, str] = {}
-        self._last_error = ""
-        self._last_error_at = -math.inf
-        self._last_data_ns = clock.time_ns()
-        self.lived_s: float | None = None
-        """From the beginning to the last market data; None as long as there was none."""
-        self.silent_since_ns = 0
-        """When silence ended the connection: the last market data, or else the connection's beginning."""
-
-    def subscribe(self) -> None:
-        """Ask for every channel, one frame each."""
-        for channel, frame in self._exchange.subscriptions().items():
-            self._unacknowledged[channel] = frame.decode()
-            self._line.transmit(frame)
-        logger.info("connected; subscribing to %s", ", ".join(self._unacknowledged))
-
-    def step(self, ping_interval_s: float) -> None:
-        """Read once, then see to heartbeat, acknowledgements and silence."""
-        try:
-            payloads = self._line.read()
-        except ConnectionLost as lost:
-            if self._clock.monotonic() - self._last_error_at < _REASON_S:
-                raise ConnectionLost(f"closed by the exchange: {self._last_error}") from lost
-            raise
-        now = self._clock.monotonic()
-        if payloads:
-            self._journal.append(self._line.received_ns, payloads)
-            self._look_at(payloads, now)
-        self._check_time(now, ping_interval_s)
-
-    def _look_at(self, payloads: list[bytes], now: float) -> None:
-        is_market_data = self._exchange.is_market_data
-        data = False
-        for payload in payloads:
-            # after a lost connection the cheap look is not enough: garbage must not reset the waits
-            if is_market_data(payload) and (data or not self._backoff.attempt):
-                data = True
-            else:
-                data |= self._answer(payload)
-        if data:
-            self._last_data = now
-            self.lived_s = now - self._started
-            self._last_data_ns = self._metrics.newest_data_ns = self._line.received_ns
-            self._backoff.reset()
-
-    def _answer(self, payload: bytes) -> bool:
-        """Deal with a message that looks like no market data; True when it was some all the same."""
-        reading = read_frame(self._exchange, Frame(self._line.received_ns, payload))
-        if reading.kind is Kind.ACK:
-            waited_for = self._unacknowledged.pop(reading.channel, None)
-            if waited_for and not self._unacknowledged:
-                logger.info("every subscription is acknowledged")
-        elif reading.kind is Kind.ERROR:
-            self._last_error = reading.text
-            self._last_error_at = self._clock.monotonic()
-            if reading.permanent and self._unacknowledged:
-                exchange = self._exchange
-                raise UnknownContract(
-                    f"{exchange.name} does not know the contract {exchange.symbol}: {reading.text}",
-                    hint="Write --symbol as the exchange does, e.g. BTC_USDT",
-                )
-            logger.error("the exchange says: %s", reading.text)
-        return reading.kind is Kind.DATA
-
-    def _check_time(self, now: float, ping_interval_s: float) -> None:
-        if now - self._last_ping >= ping_interval_s:
-            self._last_ping = now
-            self._line.transmit(self._exchange.heartbeat)
-        if self._unacknowledged and now - self._started > self._exchange.ack_timeout_s:
-            self._metrics.error()
-            missing = "; ".join(self._unacknowledged.values())
-            raise ConnectionLost(f"not acknowledged within {self._exchange.ack_timeout_s:g} s: {missing}")
-        if now - self._last_data > self._exchange.silence_s:
-            self.silent_since_ns = self._last_data_ns
-            raise ConnectionLost(f"no market data for {self._exchange.silence_s:g} s")

@@ -9,29 +9,25 @@ import gc
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
 from mexcflow.config import Instance
 from mexcflow.errors import DiskFailed, MexcflowError, StoreUnavailable, TooManyErrors
-from mexcflow.exchanges import REGISTRY, check_channels, find_exchange
-from mexcflow.journal import Journal
+from mexcflow.exchanges import TYPED, check_channels, check_interval, find_exchange
+from mexcflow.journal import this_run
 from mexcflow.metrics import Backlog, Metrics, Snapshot
+from mexcflow.model import Wanted
 from mexcflow.pipeline.connect import check_endpoint
-from mexcflow.pipeline.insert import Inserter
-from mexcflow.pipeline.parts import (
-    Settings,
-    connect,
-    make_inserter,
-    make_receiver,
-    open_database,
-    open_journal,
-    refuse_second,
-)
+from mexcflow.pipeline.feed import MARKET, Feed, Maker
+from mexcflow.pipeline.hold import Hold
+from mexcflow.pipeline.parts import Settings, connect, open_database, refuse_second
 from mexcflow.pipeline.proxy import check_proxies, redacted
 from mexcflow.pipeline.publish import Publisher
-from mexcflow.pipeline.receive import STOPPED, Receiver
+from mexcflow.pipeline.receive import STOPPED
+from mexcflow.pipeline.reference import look_up_behind, look_up_sizes
 from mexcflow.store import Store
 
 __all__ = ["Recorder", "Settings", "check_instance"]
@@ -53,7 +49,10 @@ times while a batch is decoded, and an INSERT several times over."""
 def check_instance(instance: Instance, *, where: str) -> None:
     """Raise `Misuse` for an exchange, a channel, a proxy or an endpoint that cannot be."""
     exchange = find_exchange(instance.exchange, where=where)
-    check_channels(exchange, instance.channels, where=where)
+    if instance.channels:
+        check_channels(exchange, instance.channels, where=where)
+    if instance.exchange in TYPED:
+        check_interval(TYPED[instance.exchange], instance.candle_interval, where=where)
     check_proxies(instance.all_proxies, where=where)
     if instance.endpoint:
         check_endpoint(instance.endpoint, where=where)
@@ -65,17 +64,19 @@ class Recorder:
     def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
         instance = settings.instance
         check_instance(instance, where=instance.source or "command line")
-        self._exchange = REGISTRY[instance.exchange](instance.symbol, instance.channels)
+        self._exchange = find_exchange(instance.exchange, where="command line")
         self._settings = settings
         self._clock = clock
         self._stop = threading.Event()
         self._failure: MexcflowError | None = None
-        self._journal: Journal | None = None
-        self._receiver: Receiver | None = None
+        self._stream = this_run(instance.exchange, instance.symbol)
+        self._feeds: list[Feed] = []
         self._publisher: Publisher | None = None
         self._finished: Snapshot | None = None
         self._threads_ended = True
-        self.metrics = Metrics(instance.symbol, instance.table, instance.channels, now=clock.monotonic())
+        self._channels = instance.channels or self._exchange.channels
+        table = instance.table or MARKET
+        self.metrics = Metrics(instance.symbol, table, self._channels, now=clock.monotonic())
 
     def stop(self) -> None:
         """End the run in order."""
@@ -84,14 +85,15 @@ class Recorder:
     @property
     def proxy_in_use(self) -> str:
         """The proxy that the exchange is reached through now, without its password; "" for none."""
-        return self._receiver.proxy_in_use if self._receiver else ""
+        return next((feed.receiver.proxy_in_use for feed in self._feeds), "")
 
     def snapshot(self, *, final: bool = False, close: bool = False) -> Snapshot:
         """Return the statistics as they stand."""
-        journal = self._journal
+        journals = [feed.journal for feed in self._feeds]
+        oldest_s = max((journal.backlog_age_s for journal in journals), default=0.0)
         return self.metrics.snapshot(
             now=self._clock.monotonic(),
-            backlog=Backlog(journal.backlog, journal.backlog_age_s) if journal else Backlog(),
+            backlog=Backlog(self._backlog, oldest_s),
             final=final,
             close=close,
         )
@@ -111,26 +113,19 @@ class Recorder:
                 closing.callback(store.close)
             settings.check_disk()
             gc.freeze()  # what is imported by now stays: no need to look through it again and again
-            self._journal = journal = open_journal(settings, clock=self._clock)
-            closing.callback(self._close_journal, journal)
-            self._publisher = self._make_publisher(journal)
+            if settings.instance.is_typed:
+                hold = Hold(settings.folder, settings.instance.all_symbols, self._stream)
+                closing.callback(hold.close)
+            database = Database(settings, store, closing)
+            maker = Maker(settings, self._stream, database.connect, self.metrics, self._clock)
+            self._feeds = maker.feeds(self._wanted(store))
+            closing.callback(self._close_journals)
+            self._publisher = self._make_publisher()
             closing.callback(self._publish_end, self._publisher)
-
-            def database() -> Store:
-                if store is not None:
-                    return store
-                opened = connect(settings)
-                closing.callback(opened.close)
-                logger.info("the database is back: %s", opened.location)
-                return opened
-
-            receiver = make_receiver(settings, self._exchange, journal, self.metrics, clock=self._clock)
-            self._receiver = receiver
-            inserter = make_inserter(
-                settings, self._exchange, journal, database, self.metrics, clock=self._clock
-            )
             self._announce(store)
-            self._watch(receiver, inserter, on_statistics, on_tick)
+            if not settings.instance.is_typed:
+                look_up_behind(settings.instance, database.connect, self._clock)
+            self._watch(on_statistics, on_tick)
         last = self.snapshot(final=True, close=True)
         if last.total.rows or self._failure is None:
             on_statistics(last)
@@ -142,24 +137,31 @@ class Recorder:
         proxies = ", then ".join(map(redacted, instance.all_proxies))
         through = f" through {proxies}" if proxies else ""
         logger.info(
-            "%s %s from %s%s into %s, table mexc_data.%s",
+            "%s %s from %s%s into %s, %s",
             instance.exchange,
             instance.symbol,
-            redacted(self._settings.url),
+            ", ".join(map(redacted, self._settings.url.split(", "))),
             through,
             store.location if store else "the journal",
-            instance.table,
+            f"tables of {MARKET}" if instance.is_typed else f"table mexc_data.{instance.table}",
         )
 
-    def _watch(
-        self,
-        receiver: Receiver,
-        inserter: Inserter,
-        on_statistics: Callable[[Snapshot], None],
-        on_tick: Callable[[], None],
-    ) -> None:
-        receiving = self._thread("receive", receiver.run)
-        inserting = self._thread("insert", inserter.run)
+    @property
+    def _backlog(self) -> int:
+        return sum(feed.journal.backlog for feed in self._feeds)
+
+    def _wanted(self, store: Store | None) -> Wanted:
+        instance = self._settings.instance
+        return Wanted(
+            symbols=instance.all_symbols,
+            channels=self._channels,
+            candle_interval=instance.candle_interval,
+            contract_sizes=look_up_sizes(instance, store, self._clock) if instance.is_typed else {},
+        )
+
+    def _watch(self, on_statistics: Callable[[Snapshot], None], on_tick: Callable[[], None]) -> None:
+        receiving = [self._thread(f"receive {one.name}".strip(), one.receiver.run) for one in self._feeds]
+        inserting = [self._thread(f"insert {one.name}".strip(), one.inserter.run) for one in self._feeds]
         started = statistics_started = self._clock.monotonic()
         instance = self._settings.instance
         try:
@@ -177,49 +179,47 @@ class Recorder:
                 self._publish()
                 on_tick()
         finally:
-            self._close(receiver, receiving, inserter, inserting)
+            self._close(receiving, inserting)
 
-    def _close(
-        self,
-        receiver: Receiver,
-        receiving: threading.Thread,
-        inserter: Inserter,
-        inserting: threading.Thread,
-    ) -> None:
+    def _close(self, receiving: list[threading.Thread], inserting: list[threading.Thread]) -> None:
         logger.info("stopping: no more frames, then the last rows")
-        receiver.stop(self._failure.what if self._failure else STOPPED)
-        receiving.join(_RECEIVER_GRACE_S)
-        inserter.close()
+        for feed in self._feeds:
+            feed.receiver.stop(self._failure.what if self._failure else STOPPED)
+        _join(receiving, _RECEIVER_GRACE_S)
+        for feed in self._feeds:
+            feed.inserter.close()
         progress_s = _FOLDER_PROGRESS_S if self._settings.in_folder else _PROGRESS_S
-        journal, left = self._journal, -1
-        while journal is not None and inserting.is_alive() and journal.backlog != left:
-            left = journal.backlog
+        left = -1
+        while _alive(inserting) and self._backlog != left:
+            left = self._backlog
             self._publish(stopping=True)
-            inserting.join(progress_s)
-        inserter.give_up()  # nothing moves: the database is away
-        inserting.join(_LAST_TRY_S)
-        self._threads_ended = not (receiving.is_alive() or inserting.is_alive())
-        if inserting.is_alive():
+            _join(inserting, progress_s)
+        for feed in self._feeds:
+            feed.inserter.give_up()  # nothing moves: the database is away
+        _join(inserting, _LAST_TRY_S)
+        self._threads_ended = not _alive([*receiving, *inserting])
+        if _alive(inserting):
             hint = "What waits is in the journal: the next run inserts it"
             self._fail(StoreUnavailable("the database does not answer", hint=hint))
 
-    def _close_journal(self, journal: Journal) -> None:
-        if journal.backlog:
+    def _close_journals(self) -> None:
+        if self._backlog:
             logger.warning(
                 "%d frames are in the journal and not yet in the table: the next run inserts them",
-                journal.backlog,
+                self._backlog,
             )
-        if self._threads_ended:
-            journal.close()
-        else:
-            journal.sync()  # a thread still uses it; the process ends now, and its lock with it
+        with contextlib.ExitStack() as stack:
+            for feed in self._feeds:
+                # a thread that still uses it ends with the process, and its lock then, too
+                stack.callback(feed.journal.close if self._threads_ended else feed.journal.sync)
 
-    def _make_publisher(self, journal: Journal) -> Publisher:
+    def _make_publisher(self) -> Publisher:
         settings = self._settings
         database = settings.database
         return Publisher(
             settings.instance,
-            journal,
+            self._stream,
+            settings.folder,
             self.metrics,
             shown_database=redacted(database) if "://" in database else str(Path(database).absolute()),
             shown_proxy=lambda: self.proxy_in_use,
@@ -267,3 +267,33 @@ class Recorder:
             f"the {instance.max_errors} of --max-errors",
             hint="The log above has them",
         )
+
+
+class Database:
+    """The database of a run: one store for all feeds, opened when it comes back if it was away."""
+
+    def __init__(self, settings: Settings, store: Store | None, closing: contextlib.ExitStack) -> None:
+        self._settings = settings
+        self._store = store
+        self._closing = closing
+        self._opening = threading.Lock()
+
+    def connect(self) -> Store:
+        """Return the store; raises what keeps it from being opened."""
+        with self._opening:
+            if self._store is None:
+                self._store = connect(self._settings)
+                self._closing.callback(self._store.close)
+                logger.info("the database is back: %s", self._store.location)
+            return self._store
+
+
+def _join(threads: list[threading.Thread], seconds: float) -> None:
+    """Wait for all of them, so long at most."""
+    until = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+
+
+def _alive(threads: list[threading.Thread]) -> bool:
+    return any(thread.is_alive() for thread in threads)

@@ -4,17 +4,19 @@ It wires the two state machines, `coverage.py` and `sequence.py`, to the insert 
 written, what of them must survive a crash, and that a live interval grows in the table while it lasts.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from mexcflow.clock import Clock
 from mexcflow.exchanges import Exchange
 from mexcflow.journal import Journal, Kind, Record, read_connected, read_disconnected
+from mexcflow.model import Frame
 from mexcflow.pipeline.coverage import Coverage
-from mexcflow.pipeline.decode import Batch
+from mexcflow.pipeline.decode import Batch, decode
 from mexcflow.pipeline.sequence import Watch
 from mexcflow.store.coverage import Interval
 
-_LIVE_EVERY_S = 30.0
+LIVE_EVERY_S = 30.0
 
 
 class Witness:
@@ -22,11 +24,16 @@ class Witness:
 
     def __init__(self, exchange: Exchange, journal: Journal, clock: Clock) -> None:
         state = journal.state
+        self._exchange = exchange
         self._coverage = Coverage(exchange.name, exchange.symbol, state.get("coverage"))
         self.watch = Watch(state.get("watch"))
         self._clock = clock
         self._to_write: list[Interval] = []
         self._last_live = clock.monotonic()
+
+    def decode(self, frames: Sequence[Frame]) -> Batch:
+        """Return what these frames become."""
+        return decode(self._exchange, frames, self.watch)
 
     def control(self, record: Record) -> None:
         """Take in that a connection began or ended."""
@@ -47,7 +54,7 @@ class Witness:
     def to_write(self, *, force: bool = False) -> list[Interval]:
         """Return what is to be written now; live intervals with it, twice a minute or when forced."""
         now = self._clock.monotonic()
-        if force or now - self._last_live >= _LIVE_EVERY_S:
+        if force or now - self._last_live >= LIVE_EVERY_S:
             self._last_live = now
             self._to_write += self._coverage.live()
         return self._to_write

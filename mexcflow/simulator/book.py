@@ -1,13 +1,14 @@
 """A depth of 20 levels a side that moves like a liquid contract's: mostly still at the top, seldom a jump.
 
-Of its 40 levels about 5 are new or changed at each step, as measured on captured streams.
+Of its 40 levels about 5 are new or changed at each step, as measured on captured streams. It may also be
+had with another number of levels.
 """
 
 from random import Random
 from typing import NamedTuple
 
 LEVELS = 20
-"""Levels a side."""
+"""Levels a side, unless something else is asked for."""
 
 
 class Level(NamedTuple):
@@ -21,7 +22,10 @@ class Level(NamedTuple):
 class Book:
     """Bids falling, asks rising, best first; the best bid is always below the best ask."""
 
-    def __init__(self, rng: Random, *, price_ticks: int, typical_contracts: int) -> None:
+    def __init__(
+        self, rng: Random, *, price_ticks: int, typical_contracts: int, levels: int = LEVELS
+    ) -> None:
+        self._levels = levels
         self._rng = rng
         self._home_ticks = price_ticks
         self._typical_contracts = typical_contracts
@@ -35,7 +39,7 @@ class Book:
         self._set_best(self.bids[0].price_ticks + self._move(), spread_ticks=self._spread())
         for _ in range(self._rng.choice((1, 2, 3, 4, 5, 6))):
             side = self._rng.choice((self.bids, self.asks))
-            place = min(int(self._rng.expovariate(0.25)), LEVELS - 1)  # changes crowd at the top
+            place = min(int(self._rng.expovariate(0.25)), self._levels - 1)  # changes crowd at the top
             side[place] = self._level(side[place].price_ticks)
         self.version += self._rng.randint(5, 60)
 
@@ -59,10 +63,10 @@ class Book:
         kept = [level for level in side if (level.price_ticks - best_ticks) * outward >= 0]
         end_ticks = kept[0].price_ticks if kept else best_ticks + outward
         levels = [self._level(ticks) for ticks in range(best_ticks, end_ticks, outward)] + kept
-        while len(levels) < LEVELS:
+        while len(levels) < self._levels:
             gap_ticks = self._rng.choice((1, 1, 1, 1, 1, 2))  # now and then a price without orders
             levels.append(self._level(levels[-1].price_ticks + outward * gap_ticks))
-        return levels[:LEVELS]
+        return levels[: self._levels]
 
     def _level(self, price_ticks: int) -> Level:
         contracts = 1 + int(self._rng.lognormvariate(0, 1.1) * self._typical_contracts)

@@ -15,12 +15,14 @@ class Faults:
     """Which faults happen, and how often; None and False mean never.
 
     drop_every_s: the connection is cut, without a close frame.
+    lifetime_s: the connection ends of age: what the exchange says before, then a close frame.
     stall_after_s: no more market data, while pongs are still answered.
     half_frame_every_s: half of a websocket message, then the cut.
     garbage_every_s: one message that cannot be decoded, a different one each time.
     exponents: numbers spelled as 7.548E+4, 0.080550 or 25329.000000, of the same value.
     duplicate_every_s: one frame is sent twice.
     out_of_order_every_s: one frame changes places with the next one of its stream.
+    lose_every_s: one frame is never sent, and nothing shows it but what is numbered.
     refuse_every_s, refuse_for_s: all connections are cut and new ones refused for that long.
     http_status, retry_after_s: every request, for a websocket or not, is answered with this HTTP status,
         and with a `Retry-After`.
@@ -28,12 +30,14 @@ class Faults:
     """
 
     drop_every_s: float | None = None
+    lifetime_s: float | None = None
     stall_after_s: float | None = None
     half_frame_every_s: float | None = None
     garbage_every_s: float | None = None
     exponents: bool = False
     duplicate_every_s: float | None = None
     out_of_order_every_s: float | None = None
+    lose_every_s: float | None = None
     refuse_every_s: float | None = None
     refuse_for_s: float | None = None
     http_status: int | None = None
@@ -75,9 +79,14 @@ class _Alarm:
 
 
 class Disturber:
-    """Stalls, doubles and swaps the frames of one line; times are seconds of any steady clock."""
+    """Stalls, loses, doubles and swaps the frames of one line; times are seconds of any steady clock.
 
-    def __init__(self, faults: Faults, opened_s: float) -> None:
+    `lost` is where lost frames are noted.
+    """
+
+    def __init__(self, faults: Faults, opened_s: float, lost: list[bytes] | None = None) -> None:
+        self._lost = lost
+        self._lose = _Alarm(faults.lose_every_s, opened_s)
         self._stall_s = math.inf if faults.stall_after_s is None else opened_s + faults.stall_after_s
         self._duplicate = _Alarm(faults.duplicate_every_s, opened_s)
         self._swap = _Alarm(faults.out_of_order_every_s, opened_s)
@@ -90,6 +99,10 @@ class Disturber:
     def pass_on(self, stream: str, frame: bytes, now_s: float) -> tuple[bytes, ...]:
         """Return what to send instead of `frame`, in order; `stream` names what belongs together."""
         if self.stalled(now_s):
+            return ()
+        if self._lose.rings(now_s):
+            if self._lost is not None:
+                self._lost.append(frame)
             return ()
         if self._held is None and self._swap.rings(now_s):
             self._held = (stream, frame)

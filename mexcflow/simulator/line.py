@@ -7,16 +7,17 @@ would; recorded frames wait for the client instead (the socket's own back-pressu
 
 import asyncio
 import logging
-import time
+import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 
 from mexcflow.model import Kind
-from mexcflow.simulator.exchange import Exchange, Message, Reply
+from mexcflow.simulator.exchange import Exchange, Message, Reply, Session
 from mexcflow.simulator.faults import Disturber
 from mexcflow.simulator.settings import Settings, Shared
 
@@ -24,16 +25,24 @@ log = logging.getLogger(__name__)
 
 FAREWELL_S = 1.0
 """How long the last bytes before a cut may take to leave."""
+NOTHING_YET = b'{"nothing":"yet"}'
+"""What half of is sent where there is nothing else."""
 
 
 class Line:
     """One connection from its handshake to its end; `run` returns when it is gone."""
 
     def __init__(
-        self, connection: ServerConnection, exchange: Exchange, settings: Settings, shared: Shared
+        self,
+        connection: ServerConnection,
+        exchange: Exchange,
+        session: Session,
+        settings: Settings,
+        shared: Shared,
     ) -> None:
         self._connection = connection
         self._exchange = exchange
+        self._rules = exchange.rules
         self._settings = settings
         self.shared = shared
         self._loop = asyncio.get_running_loop()
@@ -42,13 +51,16 @@ class Line:
         self._cut = False  # nothing more may be sent: half a frame or last words went out
         self._heartbeat_s = self._loop.time()
         self._last_data = b""
-        self.session = exchange.session()
-        self.disturber = Disturber(settings.faults, self._loop.time())
+        self._request_times_s: deque[float] = deque()  # of the last second
+        self.session = session
+        self.disturber = Disturber(settings.faults, self._loop.time(), shared.lost)
         self.requested = asyncio.Event()  # set by each request; who waits for it clears it
         self.name = name_of(connection)
         self._sent: list[bytes] = []
         if settings.keep_sent:
             shared.sent_to.append((self.name, self._sent))
+        for payload in session.greeting(settings.now_ms()):
+            self.post(Message(payload), is_data=False)
 
     @property
     def gone(self) -> bool:
@@ -62,13 +74,19 @@ class Line:
 
     def chores(self) -> list[Coroutine[Any, Any, None]]:
         """Return what has to run beside `read` as long as the connection lives."""
-        faults = self._settings.faults
+        faults, rules = self._settings.faults, self._rules
         timers: list[tuple[float | None, Callable[[], Awaitable[None]]]] = [
             (faults.drop_every_s, self.drop),
             (faults.half_frame_every_s, self.half_frame),
+            (faults.lifetime_s, self.expire),
+            (rules.subscribe_within_s, self._check_subscribed),
         ]
         chores = [self._write(), self._watch_heartbeat()]
         chores += [_after(seconds, action) for seconds, action in timers if seconds is not None]
+        if rules.beat_every_s is not None:
+            chores.append(self._beat(rules.beat_every_s))
+        if rules.server_ping_s is not None:
+            chores.append(self._ping(self._settings.server_ping_s or rules.server_ping_s))
         if faults.garbage_every_s is not None:
             chores.append(self._litter(faults.garbage_every_s))
         return chores
@@ -80,14 +98,29 @@ class Line:
                 # Bytes, because a client's text is not ours to judge: what is no JSON is ignored.
                 request = await self._connection.recv(decode=False)
                 self.shared.received.append(request)
-                reply = self.session.answer(request, time.time_ns() // 1_000_000)
-                log.debug("%s: %r is answered by %r", self.name, request, reply and reply.payload)
-                if reply is not None:
+                if self._too_fast():
+                    log.warning(
+                        "%s sends more than %g messages/s: cut", self.name, self._rules.messages_per_s
+                    )
+                    self.abort()
+                    return
+                replies = self.session.answer(request, self._settings.now_ms())
+                log.debug("%s: %r is answered by %r", self.name, request, [one.payload for one in replies])
+                for reply in replies:
                     self._reply(reply)
+                if self._rules.traffic_counts:
+                    self._heartbeat_s = self._loop.time()
                 self.requested.set()
                 on_request()
         except ConnectionClosed:
             return
+
+    def _too_fast(self) -> bool:
+        times_s, now_s = self._request_times_s, self._loop.time()
+        times_s.append(now_s)
+        while times_s[0] <= now_s - 1:
+            times_s.popleft()
+        return len(times_s) > self._rules.messages_per_s
 
     def _reply(self, reply: Reply) -> None:
         faults, shared = self._settings.faults, self.shared
@@ -97,7 +130,9 @@ class Line:
                 return
         if reply.kind is Kind.ACK and (faults.no_acks or shared.no_acks):
             return
-        self.post(Message(reply.payload), is_data=False)
+        is_data = reply.kind is Kind.DATA  # a snapshot, which belongs to the answer
+        if not (is_data and self.muted):
+            self.post(Message(reply.payload), is_data=is_data)
 
     def offer(self, stream: str, frame: bytes) -> None:
         """Send a frame of the generated market, with this line's faults."""
@@ -132,6 +167,8 @@ class Line:
                 self.shared.sent.append(message.payload)
         if is_data:
             self._last_data = message.payload
+        if self._rules.traffic_counts:
+            self._heartbeat_s = self._loop.time()
         try:
             await self._connection.send(message.payload, text=message.is_text)
         except ConnectionClosed:
@@ -143,17 +180,57 @@ class Line:
             await asyncio.sleep(0.001)
 
     async def _watch_heartbeat(self) -> None:
-        while (rest_s := self._heartbeat_s + self._settings.ping_timeout_s - self._loop.time()) > 0:
+        timeout_s = self._settings.ping_timeout_s or self._rules.heartbeat_s
+        if math.isinf(timeout_s):
+            return
+        while (rest_s := self._heartbeat_s + timeout_s - self._loop.time()) > 0:
             await asyncio.sleep(rest_s)
-        log.info("%s sent no ping for %g s: cut", self.name, self._settings.ping_timeout_s)
-        await self._leave(self._exchange.no_heartbeat(time.time_ns() // 1_000_000))
+        log.info("%s gave no heartbeat for %g s: cut", self.name, timeout_s)
+        await self._leave(self._exchange.no_heartbeat(self._settings.now_ms()))
+
+    async def _beat(self, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            for payload in self.session.beats(self._settings.now_ms()):
+                self.post(Message(payload), is_data=False)
+
+    async def _ping(self, every_s: float) -> None:
+        """Send websocket pings with the time in them; a pong with the same is a heartbeat."""
+
+        def answered(pong: "asyncio.Future[float]") -> None:
+            if not pong.cancelled() and pong.exception() is None:
+                self._heartbeat_s = self._loop.time()
+
+        while True:
+            await asyncio.sleep(every_s)
+            if self.gone:
+                return
+            try:
+                pong = await self._connection.ping(str(self._settings.now_ms()).encode())
+            except ConnectionClosed:
+                return
+            asyncio.ensure_future(pong).add_done_callback(answered)
+
+    async def _check_subscribed(self) -> None:
+        if not self.session.accepted:
+            log.info("%s has not subscribed: cut", self.name)
+            self.abort()
+
+    async def expire(self) -> None:
+        """End the connection of age: what the exchange says before, then a close frame."""
+        log.info("%s has come of age: closed", self.name)
+        for payload in self.session.farewell(self._settings.now_ms()):
+            self.post(Message(payload), is_data=False)
+        await self.emptied()
+        self._cut = True
+        await self._connection.close(CloseCode.GOING_AWAY)
 
     async def _leave(self, payload: bytes, *, share: float = 1.0) -> None:
-        """Send that share of one last message, then cut the connection without a close frame."""
+        """Send that share of one last message (b"": none), then cut the connection without a close frame."""
         if self.gone:
             return
         self._cut = True
-        message = Frame(Opcode.TEXT, payload).serialize(mask=False)
+        message = Frame(Opcode.TEXT, payload).serialize(mask=False) if payload else b""
         transport = self._connection.transport
         transport.write(message[: round(len(message) * share)])
         deadline_s = self._loop.time() + FAREWELL_S
@@ -164,7 +241,7 @@ class Line:
     async def half_frame(self) -> None:
         """Send the first half of a message (the latest data again), then cut the connection."""
         log.info("%s gets half a frame", self.name)
-        payload = self._last_data or self._exchange.no_heartbeat(time.time_ns() // 1_000_000)
+        payload = self._last_data or self._exchange.no_heartbeat(self._settings.now_ms()) or NOTHING_YET
         await self._leave(payload, share=0.5)
 
     async def drop(self) -> None:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from random import Random
 from typing import NamedTuple
 
-from mexcflow.simulator.book import Book, Level
+from mexcflow.simulator.book import LEVELS, Book, Level
 from mexcflow.simulator.contracts import Contract
 
 TICKER_EVERY_S = (2.65, 2.79)
@@ -72,17 +72,39 @@ class Ticker(NamedTuple):
     changes_e4: tuple[int, ...]  # price changes over 1, 7, 30, 90, 180 and 365 days
 
 
-Event = Ticker | Trades | Depth
+class Candle(NamedTuple):
+    """One update of a candle, see `candles.py`. `end_ms` is the first ms after it, ids are of trades."""
+
+    contract: Contract
+    interval: str  # 1m
+    open_ms: int
+    end_ms: int
+    open_ticks: int
+    high_ticks: int
+    low_ticks: int
+    close_ticks: int
+    volume_contracts: int
+    amount_quote: Decimal
+    bought_contracts: int  # by aggressors
+    bought_quote: Decimal
+    trades: int
+    first_id: int
+    last_id: int
+    closed: bool
+
+
+Event = Ticker | Trades | Depth | Candle
+"""What the market publishes. Candles are not the market's own: they follow the exchange's clock."""
 
 
 class _Symbol:
     """The state of one contract; all its random numbers come from one generator."""
 
-    def __init__(self, contract: Contract, seed: int) -> None:
+    def __init__(self, contract: Contract, seed: int, levels: int) -> None:
         self._rng = rng = Random(f"{seed}/{contract.symbol}")
         self._contract = contract
         first = contract.first_price_ticks
-        self._book = Book(rng, price_ticks=first, typical_contracts=contract.level_contracts)
+        self._book = Book(rng, price_ticks=first, typical_contracts=contract.level_contracts, levels=levels)
         self._last_ticks = first
         self._open_ticks = round(first * rng.uniform(0.97, 1.03))
         self._low_ticks = round(min(first, self._open_ticks) * 0.994)
@@ -169,9 +191,9 @@ class _Symbol:
 class Market:
     """All contracts on one time line."""
 
-    def __init__(self, contracts: Iterable[Contract], *, seed: int = 1) -> None:
+    def __init__(self, contracts: Iterable[Contract], *, seed: int = 1, levels: int = LEVELS) -> None:
         self._steps = []
-        for symbol in (_Symbol(contract, seed) for contract in contracts):
+        for symbol in (_Symbol(contract, seed, levels) for contract in contracts):
             self._steps += [symbol.ticker, symbol.depth, symbol.trades]
         # Everyone gets a first depth, ticker and trade at once; the step's number keeps the order stable.
         self._line = [(0.001 * number, number) for number in range(len(self._steps))]

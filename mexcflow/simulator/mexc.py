@@ -12,14 +12,17 @@ What the real one does (PROTOCOLS 1.2 and 1.3, measured in September 2026), and 
 Known channels: ticker, deal, depth.full. Others (kline, depth, funding.rate, ...) are unknown methods here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 import orjson
 
 from mexcflow.model import Kind
-from mexcflow.simulator import mexc_frames
-from mexcflow.simulator.exchange import Message, Reply
-from mexcflow.simulator.market import Depth, Event, Ticker, Trades
+from mexcflow.simulator import mexc_frames, mexc_rest
+from mexcflow.simulator.book import LEVELS
+from mexcflow.simulator.contracts import contracts
+from mexcflow.simulator.exchange import Message, Reply, RestAnswer, Rules
+from mexcflow.simulator.market import Candle, Depth, Event, Ticker, Trades
 from mexcflow.simulator.mexc_frames import MexcFrames, control
 from mexcflow.simulator.spelling import OddSpelling
 
@@ -44,8 +47,24 @@ class MexcSession:
         """Whether the client wants anything at present."""
         return bool(self._subscriptions)
 
-    def answer(self, request: bytes, now_ms: int) -> Reply | None:
-        """Take one request; None means silence."""
+    def greeting(self, now_ms: int) -> list[bytes]:
+        """Return nothing: it does not greet."""
+        return []
+
+    def beats(self, now_ms: int) -> list[bytes]:
+        """Return nothing: heartbeats are the client's business."""
+        return []
+
+    def farewell(self, now_ms: int) -> list[bytes]:
+        """Return nothing: it ends without a word."""
+        return []
+
+    def answer(self, request: bytes, now_ms: int) -> list[Reply]:
+        """Take one request; [] means silence."""
+        reply = self._answer(request, now_ms)
+        return [] if reply is None else [reply]
+
+    def _answer(self, request: bytes, now_ms: int) -> Reply | None:
         try:
             content = orjson.loads(request)
         except orjson.JSONDecodeError:
@@ -79,10 +98,10 @@ class MexcSession:
         self._subscriptions.pop((channel, symbol), None)
         return Reply(Kind.ACK, control(f"rs.unsub.{channel}", "success", now_ms))
 
-    def variant(self, event: Event) -> str | None:
-        """Return the number of levels as text ('0' for ticker and deals), None if not subscribed."""
+    def variants(self, event: Event) -> tuple[str, ...]:
+        """Return the number of levels as text ('0' for ticker and deals), () if not subscribed."""
         limit = self._subscriptions.get((_CHANNEL_OF[type(event)], event.contract.symbol))
-        return None if limit is None else str(limit)
+        return () if limit is None else (str(limit),)
 
     def garbage(self) -> tuple[Message, ...]:
         """Messages that cannot be decoded, naming the first symbol this client has subscribed to."""
@@ -91,15 +110,33 @@ class MexcSession:
 
 
 class Mexc:
-    """The exchange: which contracts it knows, and how it spells its frames."""
+    """The exchange: which contracts it knows, and how it spells its frames.
 
-    def __init__(self, symbols: Iterable[str], *, odd_numbers: bool = False) -> None:
-        self._symbols = frozenset(symbols)
+    `symbols` are known besides the usual three.
+    """
+
+    rules: ClassVar[Rules] = Rules(paths=("/edge",), heartbeat_s=60)
+    levels: ClassVar[int] = LEVELS
+
+    def __init__(self, symbols: Iterable[str] = (), *, odd_numbers: bool = False) -> None:
+        self.contracts = contracts(tuple(symbols))
+        self._symbols = frozenset(contract.symbol for contract in self.contracts)
         self._frames = MexcFrames(OddSpelling()) if odd_numbers else MexcFrames()
 
-    def session(self) -> MexcSession:
-        """Return a new client, subscribed to nothing."""
+    def session(self, path: str, query: Mapping[str, str]) -> MexcSession:
+        """Return a new client, subscribed to nothing; any path will do."""
         return MexcSession(self._symbols)
+
+    def take(self, event: Event, now_ms: int) -> None:
+        """Keep nothing: every frame is whole."""
+
+    def due(self, now_ms: int) -> list[Event]:
+        """Return nothing: it has no candles here."""
+        return []
+
+    def frames(self, event: Event, variant: str, now_ms: int) -> list[bytes]:
+        """Spell the event for the wire, in one message."""
+        return [self.frame(event, variant, now_ms)]
 
     def frame(self, event: Event, variant: str, now_ms: int) -> bytes:
         """Spell the event for the wire."""
@@ -107,17 +144,22 @@ class Mexc:
             return self._frames.ticker(event, now_ms)
         if isinstance(event, Trades):
             return self._frames.deals(event, now_ms)
+        if isinstance(event, Candle):
+            raise NotImplementedError("kline is an unknown method here")
         return self._frames.depth_full(event, int(variant), now_ms)
 
     def no_heartbeat(self, now_ms: int) -> bytes:
         """Last words before the cut after 60 s without a ping, word for word."""
         return control("rs.error", "more than 60 seconds no response, close the channel", now_ms)
 
-    def rest(self, path: str, now_ms: int) -> bytes | None:
-        """Answer a ping with the time; there is no other REST here."""
+    def rest(self, path: str, query: Mapping[str, str], now_ms: int) -> RestAnswer | None:
+        """Answer a ping with the time, and list the contracts; there is no other REST here."""
+        if path == mexc_rest.DETAIL:
+            listed = contracts(tuple(sorted(self._symbols)))
+            return RestAnswer(mexc_rest.contract_detail(listed, query.get("symbol", "")))
         if path != "/api/v1/contract/ping":
             return None
-        return orjson.dumps({"success": True, "code": 0, "data": now_ms})
+        return RestAnswer(orjson.dumps({"success": True, "code": 0, "data": now_ms}))
 
 
 def _only(value: object) -> object:

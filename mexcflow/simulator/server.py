@@ -8,9 +8,9 @@ import http
 import logging
 import math
 import os
-import time
 from collections.abc import Coroutine
 from typing import Any
+from urllib.parse import parse_qsl
 
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection, serve
@@ -18,11 +18,9 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from mexcflow.errors import Misuse
-from mexcflow.simulator.contracts import contracts
-from mexcflow.simulator.exchange import Exchange
+from mexcflow.simulator.exchanges import open_exchange
 from mexcflow.simulator.line import Line, name_of
 from mexcflow.simulator.market import Event, Market
-from mexcflow.simulator.mexc import Mexc
 from mexcflow.simulator.player import play
 from mexcflow.simulator.settings import LATE_S, Settings, Shared
 from mexcflow.simulator.tape import Tape
@@ -31,6 +29,8 @@ log = logging.getLogger(__name__)
 
 FIRST_DATA_S = 0.2
 """Between the first subscription and the first frame; 216 ms were measured on MEXC."""
+CLOCK_EVERY_S = 0.25
+"""How often candles are looked at; the close of one was seen 256 ms after its end on Binance."""
 
 # Handshakes that fail are the client's business, and websockets would log them with a stack trace.
 _quiet = logging.getLogger("mexcflow.simulator.websockets")
@@ -46,10 +46,10 @@ class Server:
         if (status := settings.faults.http_status) is not None:
             self.shared.bans.append((status, settings.faults.retry_after_s))
         self.lines: set[Line] = set()
-        known = contracts(settings.symbols)
-        self._market = Market(known, seed=settings.seed)
-        symbols = [contract.symbol for contract in known]
-        self._exchange: Exchange = Mexc(symbols, odd_numbers=settings.faults.exponents)
+        self._exchange = exchange = open_exchange(
+            settings.exchange, settings.symbols, odd_numbers=settings.faults.exponents
+        )
+        self._market = Market(exchange.contracts, seed=settings.seed, levels=exchange.levels)
         self._tape = Tape.of(settings)
         self._listener: Listener | None = None
         self._port = settings.port
@@ -59,10 +59,15 @@ class Server:
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
-    def url(self) -> str:
-        """Where clients connect to; any path would do, /edge is MEXC's."""
+    def address(self) -> str:
+        """Where we listen, without a path."""
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        return f"ws://{host}:{self._port}/edge"
+        return f"ws://{host}:{self._port}"
+
+    @property
+    def urls(self) -> list[str]:
+        """Where clients connect to, one a socket that they need."""
+        return [f"{self.address}{path}" for path in self._exchange.rules.paths]
 
     async def start(self) -> None:
         """Listen, and set the market going."""
@@ -70,6 +75,7 @@ class Server:
         settings, faults = self.settings, self.settings.faults
         if settings.generate and self._tape is None:
             self._start_task(self._run_market())
+            self._start_task(self._run_clock())
         if faults.refuse_every_s is not None and faults.refuse_for_s is not None:
             self._start_task(self._refuse_now_and_then(faults.refuse_every_s, faults.refuse_for_s))
 
@@ -141,13 +147,20 @@ class Server:
             log.info("%s is answered with HTTP %d", name, status)
             asked = {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}
             return _answer(status, b"you are banned\n", "text/plain", **asked)
+        path, query = _parts(request.path)
         if "Upgrade" in request.headers:
+            if self._exchange.session(path, query) is None:
+                return _answer(404, b"there is no websocket here\n", "text/plain")
             return None
-        body = self._exchange.rest(request.path.partition("?")[0], time.time_ns() // 1_000_000)
-        return None if body is None else _answer(200, body, "application/json")
+        answer = self._exchange.rest(path, query, self.settings.now_ms())
+        return None if answer is None else _answer(answer.status, answer.body, "application/json")
 
     async def _serve_client(self, connection: ServerConnection) -> None:
-        line = Line(connection, self._exchange, self.settings, self.shared)
+        request = connection.request
+        session = self._exchange.session(*_parts(request.path if request else ""))
+        if session is None:  # not again: it was asked in `_look_at_request`
+            return
+        line = Line(connection, self._exchange, session, self.settings, self.shared)
         self.lines.add(line)
         self.shared.connections += 1
         log.info("%s connected", line.name)
@@ -188,13 +201,27 @@ class Server:
 
     def _publish(self, event: Event) -> None:
         stream = f"{type(event).__name__} {event.contract.symbol}"
-        now_ms = time.time_ns() // 1_000_000
-        frames: dict[str, bytes] = {}  # one for each form wanted, shared by its clients
-        for line in self.lines:
-            if (variant := line.session.variant(event)) is not None:
-                if variant not in frames:
-                    frames[variant] = self._exchange.frame(event, variant, now_ms)
-                line.offer(stream, frames[variant])
+        now_ms = self.settings.now_ms()
+        self._exchange.take(event, now_ms)
+        wanted = [(line, variant) for line in self.lines for variant in line.session.variants(event)]
+        if not wanted:
+            return
+        frames: dict[str, list[bytes]] = {}  # those of each form wanted, shared by its clients
+        for _, variant in wanted:
+            if variant not in frames:
+                frames[variant] = self._exchange.frames(event, variant, now_ms)
+        if self.shared.loses(stream):
+            self.shared.lost += [frame for form in frames.values() for frame in form]
+            return
+        for line, variant in wanted:
+            for frame in frames[variant]:
+                line.offer(stream, frame)
+
+    async def _run_clock(self) -> None:
+        while True:
+            await asyncio.sleep(CLOCK_EVERY_S)
+            for event in self._exchange.due(self.settings.now_ms()):
+                self._publish(event)
 
     def drop(self) -> None:
         """Cut all connections."""
@@ -221,6 +248,12 @@ class Server:
             await asyncio.sleep(for_s)
             await self.accept()
             log.info("listening again")
+
+
+def _parts(target: str) -> tuple[str, dict[str, str]]:
+    """Return path and query of a request."""
+    path, _, query = target.partition("?")
+    return path, dict(parse_qsl(query, keep_blank_values=True))
 
 
 def _answer(status: int, body: bytes, content_type: str, **more: str) -> Response:

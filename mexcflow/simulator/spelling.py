@@ -4,11 +4,15 @@ No float ever touches a price: a price is a whole number of ticks of 10**-scale.
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 
 Spell = Callable[[str], str]
 """Takes a plain decimal and returns another text of the same value."""
+
+_EIGHT = Decimal("0.00000001")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def plain(ticks: int, scale: int) -> str:
@@ -22,6 +26,23 @@ def fixed(ticks: int, scale: int) -> str:
         return str(ticks)
     whole, part = divmod(abs(ticks), 10**scale)
     return f"{'-' if ticks < 0 else ''}{whole}.{part:0{scale}d}"
+
+
+def shortest(value: Decimal) -> str:
+    """Return a decimal without exponent and trailing zeros: 1E+3 is 1000, 0.040 is 0.04."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def eight_decimals(value: Decimal) -> str:
+    """Return a decimal with eight decimals, as exchanges write quantities of coins: 0.02460000."""
+    return format(value.quantize(_EIGHT), "f")
+
+
+def iso_us(at_ms: int, seed: int = 0) -> str:
+    """Return Unix ms as ISO time, less some µs that are made up of `seed`: 2026-09-02T07:44:10.104422Z."""
+    at = _EPOCH + timedelta(milliseconds=at_ms, microseconds=-(seed * 7919 % 1000))
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _exponent(text: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from mexcflow.config import DEFAULT_EXCHANGE
 from mexcflow.simulator.exchange import Message
 from mexcflow.simulator.faults import Faults
 from mexcflow.simulator.frames import parse
@@ -29,12 +30,15 @@ class Simulator:
     def __init__(  # noqa: PLR0913 - the one place where all settings meet
         self,
         *,
+        exchange: str = DEFAULT_EXCHANGE,
         host: str = "127.0.0.1",
         port: int = 0,
         seed: int = 1,
         speed: float = 1.0,
         symbols: Sequence[str] = (),
-        ping_timeout_s: float = 60.0,
+        ping_timeout_s: float | None = None,
+        server_ping_s: float | None = None,
+        clock_ahead_ms: int = 0,
         frames: Sequence[bytes | str] | None = None,
         recording: Recording | None = None,
         max_pause_s: float = 10.0,
@@ -45,12 +49,15 @@ class Simulator:
         keep_sent: bool = False,
     ) -> None:
         self._settings = Settings(
+            exchange=exchange,
             host=host,
             port=port,
             seed=seed,
             speed=speed,
             symbols=tuple(symbols),
             ping_timeout_s=ping_timeout_s,
+            server_ping_s=server_ping_s,
+            clock_ahead_ms=clock_ahead_ms,
             frames=None if frames is None else parse(frames),
             recording=recording,
             max_pause_s=max_pause_s,
@@ -114,8 +121,18 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """Where clients connect to: ws://127.0.0.1:PORT/edge."""
-        return self._server.url
+        """Where clients connect to: ws://127.0.0.1:PORT/edge; the first one, where there are several."""
+        return self._server.urls[0]
+
+    @property
+    def urls(self) -> list[str]:
+        """Where clients connect to, one a socket that they need."""
+        return self._server.urls
+
+    @property
+    def address(self) -> str:
+        """Where it listens, without a path: ws://127.0.0.1:PORT, what `mexcflow run --endpoint` takes."""
+        return self._server.address
 
     @property
     def connections(self) -> int:
@@ -150,6 +167,11 @@ class Simulator:
         return self._server.shared.garbage
 
     @property
+    def lost(self) -> list[bytes]:
+        """Every frame that was never sent, by `Faults.lose_every_s` or `lose`, in order."""
+        return self._server.shared.lost
+
+    @property
     def received(self) -> list[bytes]:
         """Every request in the order it came."""
         return self._server.shared.received
@@ -175,6 +197,26 @@ class Simulator:
             return len(lines)
 
         return self._call(work)
+
+    def lose(self, stream: str, count: int = 1) -> None:
+        """Send the next so many events of a stream to nobody; they have happened all the same.
+
+        A stream is 'Depth BTCUSDT' or the start of such a name: Ticker, Trades, Depth or Candle, and the
+        symbol. All clients lose the same.
+        """
+
+        async def work(server: Server) -> None:
+            server.shared.to_lose.extend([stream] * count)
+
+        self._call(work)
+
+    def expire(self) -> None:
+        """End every connection of age: what the exchange says before, then a close frame."""
+
+        async def work(server: Server) -> None:
+            await asyncio.gather(*(line.expire() for line in tuple(server.lines)))
+
+        self._call(work)
 
     def drop(self) -> None:
         """Cut all connections, without a close frame."""

@@ -5,36 +5,48 @@ is "<seconds>.<µs, six digits>" of Unix time, a Bool 0 or 1, an array of decima
 forms are those of `sql/050_market.sql`, which says what the columns mean.
 """
 
+from typing import NamedTuple
+
 from mexcflow.store.schema import SetupSummary, apply, refuse_mismatches, tables_of
 from mexcflow.store.statements import read_statements
 from mexcflow.store.store import Store
 
+
+class MarketTable(NamedTuple):
+    """A table, with its database, and its columns in the order in which rows are written."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
 _STREAM = ("exchange", "symbol", "event_time", "receive_time")
 
-TRADES = ("market_data.trades", (*_STREAM, "trade_id", "price", "quantity", "base_quantity", "side"))
-BOOKS = (
+TRADES = MarketTable(
+    "market_data.trades", (*_STREAM, "trade_id", "price", "quantity", "base_quantity", "side")
+)
+BOOKS = MarketTable(
     "market_data.books",
     (*_STREAM, "sequence", "bids.price", "bids.quantity", "asks.price", "asks.quantity"),
 )
-TICKERS = (
+TICKERS = MarketTable(
     "market_data.tickers",
     (
         *_STREAM, "last_price", "mark_price", "index_price", "open_interest", "funding_rate",
         "next_funding_time",
     ),
 )  # fmt: skip
-CANDLES = (
+CANDLES = MarketTable(
     "market_data.candles",
     (
         "exchange", "symbol", "interval", "open_time", "open", "high", "low", "close", "volume",
         "quote_volume", "trades", "closed", "event_time", "receive_time",
     ),
 )  # fmt: skip
-DEAD_LETTERS = (
+DEAD_LETTERS = MarketTable(
     "market_data.dead_letters",
     ("exchange", "symbol", "channel", "receive_time", "reason", "text"),
 )
-CONTRACTS = (
+CONTRACTS = MarketTable(
     "market_data.contracts",
     (
         "exchange", "symbol", "base", "quote", "kind", "contract_size", "inverse", "tick_size",

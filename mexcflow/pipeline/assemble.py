@@ -1,0 +1,272 @@
+"""Assemble: readings become rows of the typed tables, as lines of TabSeparated text.
+
+What a single frame does not say is added here, from the frames before it: a book out of its deltas, the
+values of a ticker that did not change, that a candle is closed, that a trade is missing between two. All of
+it is a function of the frames in the order they were received, so that a crash changes nothing: the state is
+in the journal with each acknowledgement.
+
+A state machine without I/O or clock: the receive times of the frames are its clock.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mexcflow.exchanges import TypedExchange
+from mexcflow.exchanges.book import Level
+from mexcflow.exchanges.numbers import exact
+from mexcflow.model import BookUpdate, Candle, Ticker, Trade, TypedReading, Undecodable
+from mexcflow.pipeline.blocks import Blocks, spelled_us
+from mexcflow.pipeline.books import Books, Standing
+from mexcflow.pipeline.candles import Candles
+from mexcflow.pipeline.sampler import Sampler
+from mexcflow.pipeline.sequence import Gap
+from mexcflow.store.market import BOOKS, CANDLES, TICKERS, TRADES
+from mexcflow.store.tsv import escaped
+
+_NUMBERS = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?(?:,[0-9]{1,18}(?:\.[0-9]{1,18})?)*").fullmatch
+_NOTHING = "\\N"
+_OVERLAP_US = 10_000_000
+"""After a connection took over from another one, its first frames may be older than the last of that one."""
+_TICKER_FIELDS = ("last", "mark", "index", "open_interest", "funding_rate", "next_funding_us")
+
+
+class Assembler:
+    """Everything that one connection's frames came to; `state` is an earlier `checkpoint`."""
+
+    def __init__(
+        self, exchange: TypedExchange, *, book_interval_us: int = 0, state: dict[str, Any] | None = None
+    ) -> None:
+        state = state or {}
+        self._exchange = exchange
+        self._prefixes = {
+            symbol: f"{exchange.name}\t{escaped(symbol)}\t"
+            for symbol in {one.symbol for one in exchange.topics()}
+        }
+        self._books = Books(exchange, state.get("books"))
+        self._sampler = Sampler(book_interval_us, state.get("sampled")) if book_interval_us else None
+        self._candles = Candles(state.get("candles"))
+        self._tickers: dict[str, list[Any]] = {
+            name: list(one) for name, one in state.get("tickers", {}).items()
+        }
+        self._trade_ids: dict[str, int] = dict(state.get("trade_ids", {}))
+        self._sequences: dict[str, int] = dict(state.get("sequences", {}))
+        self._at_ns: dict[str, int] = dict(state.get("at_ns", {}))
+        self._overlap_until_us: int = state.get("overlap_until_us", 0)
+        self._take: dict[str, Callable[[Any, int], None]] = {
+            "trade": self._trades,
+            "book": self._book,
+            "ticker": self._ticker,
+            "candle": self._candle,
+        }
+        self.blocks = Blocks()
+        self.gaps: list[tuple[str, Gap]] = []
+        self.duplicates = self.backwards = self.broken = 0
+
+    def connected(self, at_ns: int, *, handover: bool) -> None:
+        """Begin a connection: what only holds within one is forgotten, ids of trades go on."""
+        self._books.reset()
+        self._tickers.clear()
+        if self._sampler:
+            self._sampler.reset()
+        if handover:
+            self._overlap_until_us = at_ns // 1000 + _OVERLAP_US
+        else:
+            self._sequences.clear()
+
+    def tick(self, received_us: int) -> None:
+        """Let the time of a frame pass, before it is taken: samples fall due, candles end."""
+        if self._sampler is not None and received_us >= self._sampler.due_us:
+            for symbol, time_us, sequence, sides in self._sampler.take(received_us):
+                at = spelled_us(self._sampler.sampled_us)
+                self.blocks.add(BOOKS, self._book_line(symbol, time_us, at, sequence, sides))
+        if received_us >= self._candles.due_us:
+            for candle in self._candles.ended(received_us):
+                self._add_candle(candle, spelled_us(received_us))
+
+    def take(self, reading: TypedReading, received_ns: int) -> int:
+        """Take the rows of a frame of market data; returns how many rows it became."""
+        received_us = received_ns // 1000
+        before = len(self.blocks)
+        self._take[reading.channel](reading.rows, received_us)
+        return len(self.blocks) - before
+
+    def lost(self, payload: bytes, received_ns: int) -> None:
+        """Take note of a frame that could not be decoded: deltas of a book may have been in it."""
+        if self._exchange.whole_books or not self._exchange.is_book_delta(payload):
+            return
+        named = [symbol for symbol in self._prefixes if symbol.encode() in payload]
+        for symbol in named or self._prefixes:
+            if self._books.lose(symbol):
+                self._gap("book", symbol, received_ns // 1000, "a change of the book could not be decoded")
+                self.broken += 1
+
+    # ---- a channel each
+
+    def _trades(self, rows: Sequence[Trade], received_us: int) -> None:
+        received = spelled_us(received_us)
+        lines = []
+        for trade in rows:
+            if self._exchange.consecutive_trades:
+                self._follow(trade, received_us)
+            time = str(trade.time_us)
+            lines.append(
+                f"{self._prefixes[trade.symbol]}{time[:10]}.{time[10:]}\t{received}\t{escaped(trade.id)}\t"
+                f"{trade.price}\t{trade.quantity}\t{trade.base_quantity or _NOTHING}\t{trade.side}\n"
+            )
+        self.blocks.extend(TRADES, lines)
+
+    def _follow(self, trade: Trade, received_us: int) -> None:
+        symbol, number = trade.symbol, int(trade.id)
+        last = self._trade_ids.get(symbol)
+        if last is not None and number <= last:
+            # sent again after a new connection, or one that fills a hole: the table knows it by its id
+            self.duplicates += 1
+            return
+        if last is not None and number > last + 1:
+            missing = number - last - 1
+            self._gap("trade", symbol, received_us, f"{missing} trades missing: {number} after {last}")
+        self._trade_ids[symbol] = number
+        self._at_ns[f"trade/{symbol}"] = received_us * 1000
+
+    def _book(self, rows: Sequence[BookUpdate], received_us: int) -> None:
+        for update in rows:
+            if self._exchange.whole_books:
+                self._whole_book(update, received_us)
+            else:
+                self._delta(update, received_us)
+
+    def _whole_book(self, update: BookUpdate, received_us: int) -> None:
+        symbol, sequence = update.symbol, update.sequence
+        if not update.is_snapshot:
+            raise Undecodable(f"a change of the book of {symbol}, where every frame is a whole one")
+        last = self._sequences.get(symbol)
+        if sequence is not None:
+            if last is not None and sequence <= last:
+                if received_us < self._overlap_until_us:
+                    self.duplicates += 1
+                    return
+                self._out_of_order(symbol, sequence, last, received_us)
+            elif reason := self._exchange.check_book(None, last, update):
+                self._gap("book", symbol, received_us, reason)
+            self._sequences[symbol] = sequence
+        self._add_book(update, (update.bids, update.asks), received_us)
+
+    def _delta(self, update: BookUpdate, received_us: int) -> None:
+        standing = self._books.take(update)
+        if standing is Standing.BROKEN:
+            self._gap("book", update.symbol, received_us, self._books.reason)
+        if standing is not Standing.WHOLE:
+            self.broken += 1
+            if self._sampler:
+                self._sampler.forget(update.symbol)
+            return
+        sides = self._books.top(update.symbol)
+        if sides is not None:
+            self._add_book(update, sides, received_us)
+
+    def _add_book(
+        self, update: BookUpdate, sides: tuple[Sequence[Level], Sequence[Level]], received_us: int
+    ) -> None:
+        symbol, time_us, sequence = update.symbol, update.time_us or received_us, update.sequence or 0
+        self._at_ns[f"book/{symbol}"] = received_us * 1000
+        if self._sampler is not None:
+            self._sampler.put(symbol, time_us, sequence, sides)
+        else:
+            self.blocks.add(BOOKS, self._book_line(symbol, time_us, spelled_us(received_us), sequence, sides))
+
+    def _book_line(
+        self,
+        symbol: str,
+        time_us: int,
+        received: str,
+        sequence: int,
+        sides: tuple[Sequence[Level], Sequence[Level]],
+    ) -> str:
+        bids, asks = sides
+        depth = self._exchange.book_depth
+        return (
+            f"{self._prefixes[symbol]}{spelled_us(time_us)}\t{received}\t{sequence}\t"
+            f"{_arrays(bids[:depth])}\t{_arrays(asks[:depth])}\n"
+        )
+
+    def _ticker(self, rows: Sequence[Ticker], received_us: int) -> None:
+        received = spelled_us(received_us)
+        for ticker in rows:
+            known = self._tickers.setdefault(ticker.symbol, [None] * len(_TICKER_FIELDS))
+            for index, field in enumerate(_TICKER_FIELDS):
+                value = getattr(ticker, field)
+                if value is not None:
+                    known[index] = value
+            *numbers, next_funding_us = known
+            values = [_NOTHING if value is None else value for value in numbers]
+            values.append(_NOTHING if next_funding_us is None else spelled_us(next_funding_us)[:-3])
+            time = spelled_us(ticker.time_us or received_us)
+            fields = "\t".join(values)
+            self.blocks.add(TICKERS, f"{self._prefixes[ticker.symbol]}{time}\t{received}\t{fields}\n")
+
+    def _candle(self, rows: Sequence[Candle], received_us: int) -> None:
+        received = spelled_us(received_us)
+        for candle in rows:
+            if not candle.time_us:
+                candle.time_us = received_us
+            for one in self._candles.take(candle):
+                self._add_candle(one, received)
+
+    def _add_candle(self, candle: Candle, received: str) -> None:
+        optional = (candle.volume, candle.quote_volume, candle.trades)
+        more = "\t".join([_NOTHING if value is None else str(value) for value in optional])
+        self.blocks.add(
+            CANDLES,
+            f"{self._prefixes[candle.symbol]}{candle.interval}\t{spelled_us(candle.open_us)[:-3]}\t"
+            f"{candle.open}\t{candle.high}\t{candle.low}\t{candle.close}\t{more}\t"
+            f"{'true' if candle.closed else 'false'}\t{spelled_us(candle.time_us)}\t{received}\n",
+        )
+
+    # ---- what is written down
+
+    def _out_of_order(self, symbol: str, sequence: int, last: int, received_us: int) -> None:
+        if sequence == last:
+            self.duplicates += 1
+            self._gap("book", symbol, received_us, f"duplicate: sequence {sequence} after {last}")
+        else:
+            self.backwards += 1
+            self._gap("book", symbol, received_us, f"backwards: sequence {sequence} after {last}")
+
+    def _gap(self, channel: str, symbol: str, received_us: int, reason: str) -> None:
+        at_ns = received_us * 1000
+        self.gaps.append((symbol, Gap(channel, self._at_ns.get(f"{channel}/{symbol}", at_ns), at_ns, reason)))
+
+    def taken(self) -> tuple[Blocks, list[tuple[str, Gap]]]:
+        """Return the rows and gaps since the last call."""
+        blocks, gaps = self.blocks, self.gaps
+        self.blocks, self.gaps = Blocks(), []
+        return blocks, gaps
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return a JSON-able state to go on from; rows and gaps have to be taken before."""
+        return {
+            "books": self._books.checkpoint(),
+            "sampled": self._sampler.checkpoint() if self._sampler else None,
+            "candles": self._candles.checkpoint(),
+            "tickers": self._tickers,
+            "trade_ids": dict(self._trade_ids),
+            "sequences": dict(self._sequences),
+            "at_ns": dict(self._at_ns),
+            "overlap_until_us": self._overlap_until_us,
+        }
+
+
+def _arrays(levels: Sequence[Level]) -> str:
+    """Return the prices and the quantities of a side as two fields; raises `Undecodable`."""
+    if not levels:
+        return "[]\t[]"
+    prices, quantities = zip(*levels, strict=True)
+    return f"[{_joined(prices)}]\t[{_joined(quantities)}]"
+
+
+def _joined(numbers: Sequence[str]) -> str:
+    joined = ",".join(numbers)
+    if _NUMBERS(joined) and "," not in "".join(numbers):
+        return joined
+    return ",".join([exact(number) for number in numbers])

@@ -1,0 +1,158 @@
+"""Feed: one connection's way from the socket into its tables: receiver, journal, inserter.
+
+An instance with a string table is one feed. One with typed tables has a feed for each connection that its
+topics need; each keeps a journal of its own, in a folder below the instance's.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from mexcflow.clock import Clock
+from mexcflow.config import read_duration
+from mexcflow.exchanges import REGISTRY, TYPED, Exchange, TypedExchange
+from mexcflow.journal import Journal, Stream
+from mexcflow.metrics import Metrics
+from mexcflow.model import Wanted
+from mexcflow.pipeline.connect import open_line
+from mexcflow.pipeline.converse import Conversation
+from mexcflow.pipeline.insert import Inserter
+from mexcflow.pipeline.parts import Settings, open_journal
+from mexcflow.pipeline.plan import Connection, plan
+from mexcflow.pipeline.receive import Receiver, SessionMaker
+from mexcflow.pipeline.route import Route
+from mexcflow.pipeline.session import StringSession
+from mexcflow.pipeline.table import InsertSettings
+from mexcflow.pipeline.target import Target
+from mexcflow.pipeline.token_table import open_table
+from mexcflow.pipeline.typed_table import TypedTables
+from mexcflow.pipeline.typed_witness import TypedWitness
+from mexcflow.pipeline.witness import Witness
+from mexcflow.store import Store
+
+MARKET = "market_data"
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The parts of one connection; `name` is '' for the only one of an instance."""
+
+    name: str
+    journal: Journal
+    receiver: Receiver
+    inserter: Inserter
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What all feeds of an instance share."""
+
+    settings: Settings
+    stream: Stream
+    connect: Callable[[], Store]
+    metrics: Metrics
+    clock: Clock
+
+    def feeds(self, wanted: Wanted) -> list[Feed]:
+        """Return the feeds of an instance; opens (and makes) their journals."""
+        instance = self.settings.instance
+        if not instance.is_typed:
+            exchange = REGISTRY[instance.exchange](instance.symbol, instance.channels)
+            return [self._string_feed(exchange)]
+        typed = TYPED[instance.exchange](wanted)
+        feeds: list[Feed] = []
+        with contextlib.ExitStack() as stack:
+            for connection in plan(typed, instance.endpoint):
+                feeds.append(self._typed_feed(typed, connection))
+                stack.callback(feeds[-1].journal.close)
+            stack.pop_all()
+        return feeds
+
+    def _string_feed(self, exchange: Exchange) -> Feed:
+        settings = self.settings
+        journal = open_journal(settings, settings.folder, self.stream, clock=self.clock)
+        return Feed(
+            "",
+            journal,
+            self._receiver(string_sessions(exchange), settings.url, journal, ""),
+            self.inserter(journal, string_target(exchange, journal, insert_settings(settings), self.clock)),
+        )
+
+    def _typed_feed(self, exchange: TypedExchange, connection: Connection) -> Feed:
+        settings, name = self.settings, connection.name
+        journal = open_journal(settings, settings.folder / name, self.stream, clock=self.clock)
+        sessions = partial(Conversation, exchange, connection.topics)
+        lifetime_s = settings.lifetime_s or exchange.limits.lifetime_s
+        return Feed(
+            name,
+            journal,
+            self._receiver(sessions, connection.url, journal, name, lifetime_s=lifetime_s),
+            self.inserter(journal, self.typed_target(exchange, connection.channels, journal)),
+        )
+
+    def _receiver(
+        self, sessions: SessionMaker, url: str, journal: Journal, name: str, *, lifetime_s: float = math.inf
+    ) -> Receiver:
+        instance = self.settings.instance
+        return Receiver(
+            sessions,
+            Route(lambda proxy: open_line(url, proxy), instance.all_proxies, clock=self.clock),
+            journal,
+            self.metrics,
+            ping_interval_s=instance.ping_interval,
+            name=name,
+            lifetime_s=lifetime_s,
+            clock=self.clock,
+        )
+
+    def inserter(self, journal: Journal, target: Target) -> Inserter:
+        """Return what takes a journal's frames into their tables."""
+        return Inserter(
+            journal,
+            self.connect,
+            self.metrics,
+            target=target,
+            settings=insert_settings(self.settings),
+            clock=self.clock,
+        )
+
+    def typed_target(
+        self, exchange: TypedExchange, channels: dict[str, tuple[str, ...]], journal: Journal
+    ) -> Target:
+        """Return the typed tables as where a journal's frames go."""
+        interval_s = read_duration(str(self.settings.instance.book_interval), where="book_interval")
+        interval_us = round(interval_s * 1_000_000)
+        return Target(
+            MARKET,
+            lambda: TypedWitness(exchange, channels, journal, self.clock, book_interval_us=interval_us),
+            lambda store: TypedTables(store, journal, self.clock),
+        )
+
+
+def string_sessions(exchange: Exchange) -> SessionMaker:
+    """Return what makes the sessions of a string table's symbol."""
+    return partial(StringSession, exchange)
+
+
+def string_target(exchange: Exchange, journal: Journal, settings: InsertSettings, clock: Clock) -> Target:
+    """Return a string table as where a journal's frames go."""
+    return Target(
+        settings.table,
+        lambda: Witness(exchange, journal, clock),
+        lambda store: open_table(store, journal, settings, clock),
+    )
+
+
+def insert_settings(settings: Settings) -> InsertSettings:
+    """Return what of an instance's settings concerns the insert thread."""
+    instance = settings.instance
+    return InsertSettings(
+        table=instance.table,
+        flush_interval_s=instance.flush_interval,
+        sync_interval_s=settings.fsync_s,
+        batch_frames=settings.batch_frames,
+        min_free_bytes=settings.min_free_bytes,
+        adopt=settings.adopt,
+    )
