@@ -54,10 +54,11 @@ class Maker:
     connect: Callable[[], Store]
     metrics: Metrics
     clock: Clock
+    wanted: Wanted
 
-    def feeds(self, wanted: Wanted) -> list[Feed]:
+    def feeds(self) -> list[Feed]:
         """Return the feeds of an instance; opens (and makes) their journals."""
-        instance = self.settings.instance
+        instance, wanted = self.settings.instance, self.wanted
         if not instance.is_typed:
             exchange = REGISTRY[instance.exchange](instance.symbol, instance.channels)
             return [self._string_feed(exchange)]

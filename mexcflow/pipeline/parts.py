@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,3 +151,22 @@ def open_journal(settings: Settings, folder: Path, stream: Stream, *, clock: Clo
             journal.recovered_frames,
         )
     return journal
+
+
+class Database:
+    """The database of a run: one store for all feeds, opened when it comes back if it was away."""
+
+    def __init__(self, settings: Settings, store: Store | None, closing: contextlib.ExitStack) -> None:
+        self._settings = settings
+        self._store = store
+        self._closing = closing
+        self._opening = threading.Lock()
+
+    def connect(self) -> Store:
+        """Return the store; raises what keeps it from being opened."""
+        with self._opening:
+            if self._store is None:
+                self._store = connect(self._settings)
+                self._closing.callback(self._store.close)
+                logger.info("the database is back: %s", self._store.location)
+            return self._store

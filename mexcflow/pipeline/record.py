@@ -23,7 +23,8 @@ from mexcflow.model import Wanted
 from mexcflow.pipeline.connect import check_endpoint
 from mexcflow.pipeline.feed import MARKET, Feed, Maker
 from mexcflow.pipeline.hold import Hold
-from mexcflow.pipeline.parts import Settings, connect, open_database, refuse_second
+from mexcflow.pipeline.leftover import Leftovers
+from mexcflow.pipeline.parts import Database, Settings, open_database, refuse_second
 from mexcflow.pipeline.proxy import check_proxies, redacted
 from mexcflow.pipeline.publish import Publisher
 from mexcflow.pipeline.receive import STOPPED
@@ -117,13 +118,17 @@ class Recorder:
                 hold = Hold(settings.folder, settings.instance.all_symbols, self._stream)
                 closing.callback(hold.close)
             database = Database(settings, store, closing)
-            maker = Maker(settings, self._stream, database.connect, self.metrics, self._clock)
-            self._feeds = maker.feeds(self._wanted(store))
+            wanted = self._wanted(store)
+            maker = Maker(settings, self._stream, database.connect, self.metrics, self._clock, wanted)
+            self._feeds = maker.feeds()
             closing.callback(self._close_journals)
             self._publisher = self._make_publisher()
             closing.callback(self._publish_end, self._publisher)
             self._announce(store)
-            if not settings.instance.is_typed:
+            if settings.instance.is_typed:
+                leftovers = Leftovers(maker, self._feeds)
+                closing.callback(self._end_leftovers, leftovers, self._thread("leftover", leftovers.run))
+            else:
                 look_up_behind(settings.instance, database.connect, self._clock)
             self._watch(on_statistics, on_tick)
         last = self.snapshot(final=True, close=True)
@@ -213,6 +218,11 @@ class Recorder:
                 # a thread that still uses it ends with the process, and its lock then, too
                 stack.callback(feed.journal.close if self._threads_ended else feed.journal.sync)
 
+    def _end_leftovers(self, leftovers: Leftovers, thread: threading.Thread) -> None:
+        leftovers.stop()
+        thread.join(_RECEIVER_GRACE_S)
+        self._threads_ended &= not thread.is_alive()
+
     def _make_publisher(self) -> Publisher:
         settings = self._settings
         database = settings.database
@@ -267,25 +277,6 @@ class Recorder:
             f"the {instance.max_errors} of --max-errors",
             hint="The log above has them",
         )
-
-
-class Database:
-    """The database of a run: one store for all feeds, opened when it comes back if it was away."""
-
-    def __init__(self, settings: Settings, store: Store | None, closing: contextlib.ExitStack) -> None:
-        self._settings = settings
-        self._store = store
-        self._closing = closing
-        self._opening = threading.Lock()
-
-    def connect(self) -> Store:
-        """Return the store; raises what keeps it from being opened."""
-        with self._opening:
-            if self._store is None:
-                self._store = connect(self._settings)
-                self._closing.callback(self._store.close)
-                logger.info("the database is back: %s", self._store.location)
-            return self._store
 
 
 def _join(threads: list[threading.Thread], seconds: float) -> None:

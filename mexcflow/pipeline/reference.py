@@ -1,7 +1,8 @@
 """Reference: what the exchange's list says of the symbols that are recorded, looked up when a run begins.
 
-It is written to `market_data.contracts` with its time. Where quantities are contracts, the typed tables need
-it to count base units. No run depends on it: when the exchange's REST is away, what the database knows serves.
+It is written to `market_data.contracts` with its time. Where quantities are contracts, the typed tables
+need it to count base units. No run depends on it: when the exchange's REST is away, what the database knows
+serves.
 """
 
 import logging
