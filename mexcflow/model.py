@@ -148,7 +148,7 @@ class Candle(msgspec.Struct, gc=False):
     """One update of a candle. `interval` is in our words ('1m'), `open_us` when it begins.
 
     `volume` is in base units, `quote_volume` in the quote currency. `closed` is None where the exchange
-    does not say it: then the next candle, or the clock, closes it.
+    does not say it: then the next candle, or the clock, closes it. `time_us` is 0 as in `BookUpdate`.
     """
 
     symbol: str

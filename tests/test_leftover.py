@@ -67,7 +67,9 @@ def test_the_frames_of_other_instances_and_other_channels_are_inserted(maker, tm
         ("BTCUSDT", "2", "84551.1", "buy"),
         ("ETHUSDT", "7", "84551.1", "buy"),
     ]
-    assert maker.connect().query("SELECT reason != '', text FROM market_data.dead_letters") == [(1, "no JSON")]
+    assert maker.connect().query("SELECT reason != '', text FROM market_data.dead_letters") == [
+        (1, "no JSON")
+    ]
     assert not waiting_frames(both)
     assert not waiting_frames(own)
 

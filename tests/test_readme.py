@@ -16,6 +16,7 @@ from mexcflow import __version__, config, errors
 from mexcflow.cli.app import app
 from mexcflow.cli.main import COMMANDS as NAMES
 from mexcflow.config import VIEW_SUFFIXES, Instance
+from mexcflow.exchanges import REGISTRY, TYPED
 from mexcflow.exchanges.mexc import Mexc
 from mexcflow.exchanges.numbers import plain
 from mexcflow.metrics import MEANINGS, Backlog, Metrics
@@ -137,7 +138,7 @@ def test_the_readme_names_no_option_that_does_not_exist():
 @pytest.mark.parametrize("key", [key for key in Instance.__struct_fields__ if key != "source"])
 def test_every_key_of_an_instance_file_stands_beside_its_option(key):
     table = section("### mexcflow run")
-    option = "--proxy" if key == "proxies" else f"--{key.replace('_', '-')}"
+    option = {"proxies": "--proxy", "symbols": "--symbol"}.get(key, f"--{key.replace('_', '-')}")
     cells = row_of(table, f"`{option}`")
     assert f"`{key}`" in (cells[3] if key == "proxies" else cells[2])
 
@@ -156,7 +157,8 @@ def test_the_defaults_in_the_table_of_options_are_those_of_the_code():
             shown[parameter.name] = value
     assert len(shown) >= 7
     assert row_of(table, "`--table`")[1].startswith(f"`{instance.table}` ")
-    assert row_of(table, "`--channels`")[1] == f"`{','.join(instance.channels)}`"
+    for channels in {kind.channels for kind in (*REGISTRY.values(), TYPED["binance"])}:
+        assert f"`{','.join(channels)}`" in row_of(table, "`--channels`")[1]
 
 
 def test_the_environment_variables_are_named():

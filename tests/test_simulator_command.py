@@ -11,6 +11,7 @@ import pytest
 import websocket
 
 from mexcflow.simulator import Simulator
+from tests.simulated import Socket
 from tests.test_simulator_protocol import Client
 
 COMMAND = [sys.executable, "-m", "mexcflow", "simulate"]
@@ -54,6 +55,18 @@ def test_json_duration_symbols_and_speed():
     assert process.returncode == 0
 
 
+def test_another_exchange_listens_at_an_address_without_a_path():
+    options = ["--exchange", "bybit", "--symbols", "X1USDT", "--lifetime", "1", "--clock-ahead", "3600"]
+    with simulate("--json", *options) as process:
+        address = json.loads(process.stdout.readline())["listening"]
+        with Socket(f"{address}/v5/public/linear") as client:
+            client.ask({"op": "subscribe", "args": ["publicTrade.X1USDT"]})
+            assert client.next()["success"] is True
+            assert client.next()["ts"] - time.time() * 1000 > 3_500_000
+            opcode, reason = client.until_cut()[-1]
+    assert (opcode, reason[:2]) == (websocket.ABNF.OPCODE_CLOSE, (1001).to_bytes(2, "big"))
+
+
 def test_a_ban_is_passed_on():
     with (
         simulate("--http-status", "429", "--retry-after", "30") as process,
@@ -82,6 +95,9 @@ def test_faults_and_frames_are_passed_on(tmp_path):
         (["--speed", "-2"], "speed: -2 is not possible"),
         (["--duration", "nan"], "duration: nan is not possible"),
         (["--refuse-for", "5"], "go together"),
+        (["--lifetime", "0"], "lifetime: 0 is not possible"),
+        (["--lose-every", "-1"], "lose every: -1 is not possible"),
+        (["--exchange", "nope"], "there is no simulator of 'nope'. Known: mexc, "),
         (["--loop"], "Give the frames, too"),
         (["--frames", "/nowhere/frames.jsonl"], "/nowhere/frames.jsonl: cannot be read"),
         (["--symbols", "A USDT"], "'A USDT' is not a symbol"),

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mexcflow.cli.app import app
 from mexcflow.cli.interrupt import interruptible
+from mexcflow.cli.market_view import market_tables
 from mexcflow.cli.options import AsJson, Config, Database, LogFormat, LogLevel, start_log
 from mexcflow.cli.tables import container_table, make_console, megabytes, of_budget, verify_tables
 from mexcflow.clock import SYSTEM_CLOCK
@@ -45,7 +46,8 @@ def verify_command(
     """Read every row back: counts, sizes, growth a day, order of the times, coverage, dead letters.
 
     Exits with 1 when something is wrong: rows that do not decode, times that run backwards by more than
-    5 seconds, damaged files, a table that is not ours, no table at all.
+    5 seconds, damaged files, a table that is not ours, no table at all; in the typed tables holes in trade
+    ids that coverage does not explain, books that cross, candles and times that cannot be.
     """
     start_log(log_level, log_format)
     instances = read_instances(config_folder(config))
@@ -79,6 +81,9 @@ def _report(
 def _print(console: Console, report: Report) -> None:
     for table in verify_tables(console, report):
         console.print(table)
+    if report.market is not None:
+        for table in market_tables(console, report.market):
+            console.print(table)
     if report.container is not None:
         console.print(container_table(console, report.container))
     console.print(f"whole volume {report.database}: {megabytes(report.volume_bytes)}", markup=False)
@@ -87,7 +92,10 @@ def _print(console: Console, report: Report) -> None:
     for name, found in report.tables.items():
         for note in found.notes:
             console.print(f"note: {name}: {note}", markup=False)
-    for note in report.notes:
+    for stream in report.market.streams if report.market else ():
+        for note in stream.notes:
+            console.print(f"note: {stream.name}: {note}", markup=False)
+    for note in (*(report.market.notes if report.market else ()), *report.notes):
         console.print(f"note: {note}", markup=False)
     for problem in report.problems:
         console.print(f"problem: {problem}", style="red", markup=False)

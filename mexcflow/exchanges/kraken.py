@@ -112,7 +112,7 @@ class _Candle(msgspec.Struct, gc=False):
     volume: Raw
     trades: _Count
     interval_begin: str
-    interval: int
+    interval: Literal[1, 5, 15, 30, 60, 240, 1440, 10080]
 
     def row(self, frame: "_Frame[_Candle]") -> Candle:
         interval, open_us = _INTERVALS[self.interval], us_of_iso(self.interval_begin)

@@ -50,7 +50,7 @@ def report_coverage(intervals: Sequence[Interval], *, since_ms: int, now_ms: int
     if not intervals:
         return None
     since_ms = min(since_ms, now_ms)  # the exchange's clock may be ahead of ours
-    outages = _outages(intervals, now_ms)
+    outages = outage_spans(intervals, now_ms)
     live = _live(intervals, now_ms)
     known = [*live, *((start, end) for start, end, _ in outages)]
     outages += [(start, end, _HOLE) for start, end in _holes(known, since_ms, now_ms)]
@@ -81,6 +81,19 @@ def coverage_notes(report: CoverageReport) -> list[str]:
     return notes
 
 
+def outage_spans(intervals: Sequence[Interval], now_ms: int) -> list[tuple[int, int, str]]:
+    """Return from, to and reason of each outage; one without an end lasts until something else begins."""
+    begun = sorted({interval.from_ms for interval in intervals if interval.state is not State.GAP})
+    found = []
+    for outage in intervals:
+        if outage.state is State.OUTAGE:
+            later = bisect_right(begun, outage.from_ms)
+            next_ms = begun[later] if later < len(begun) else now_ms
+            end_ms = outage.to_ms if outage.to_ms > outage.from_ms else next_ms
+            found.append((outage.from_ms, end_ms, outage.reason))
+    return found
+
+
 def iso(ms: int) -> str:
     """Return Unix ms as ISO 8601 in UTC with three decimals."""
     when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
@@ -95,19 +108,6 @@ def _shown(start_ms: int, end_ms: int, reason: str, now_ms: int) -> Outage:
         reason=reason,
         ongoing=end_ms == now_ms,
     )
-
-
-def _outages(intervals: Sequence[Interval], now_ms: int) -> list[tuple[int, int, str]]:
-    """Return from, to and reason of each outage; one without an end lasts until something else begins."""
-    begun = sorted({interval.from_ms for interval in intervals if interval.state is not State.GAP})
-    found = []
-    for outage in intervals:
-        if outage.state is State.OUTAGE:
-            later = bisect_right(begun, outage.from_ms)
-            next_ms = begun[later] if later < len(begun) else now_ms
-            end_ms = outage.to_ms if outage.to_ms > outage.from_ms else next_ms
-            found.append((outage.from_ms, end_ms, outage.reason))
-    return found
 
 
 def _live(intervals: Sequence[Interval], now_ms: int) -> list[_Span]:

@@ -1,6 +1,7 @@
 """Verify: prove that what is stored can be read back, is in order, and how much room it takes.
 
 Every row of every string table is read twice: once for its shape, once for the order of the event times.
+The typed tables have their own part, `verify_market.py`.
 What is wrong becomes a problem (the command then exits with 1); what is only worth knowing, a note: also
 the outages that coverage knows of.
 """
@@ -14,6 +15,8 @@ from mexcflow.errors import Permanent
 from mexcflow.journal import holder, waiting_frames
 from mexcflow.ops.containers import Container, look_up
 from mexcflow.ops.coverage import CoverageReport, coverage_notes, iso, report_coverage
+from mexcflow.ops.market_report import MarketReport
+from mexcflow.ops.verify_market import verify_market
 from mexcflow.store import DATABASE, Store
 from mexcflow.store.coverage import read_intervals
 from mexcflow.store.forms import LOCAL, Existing, Kept, existing_tables, string_flaw
@@ -66,7 +69,10 @@ class TableReport:
 
 @dataclass(kw_only=True)
 class Report:
-    """What was found in a database; `ok` when there is no problem anywhere."""
+    """What was found in a database; `ok` when there is no problem anywhere.
+
+    `market` is None where there are no typed tables, and when only some string tables were asked for.
+    """
 
     ok: bool = True
     database: str = ""
@@ -76,6 +82,7 @@ class Report:
     growth_bytes_a_day: float | None = None
     growth_budget_bytes_a_day: int = BUDGET_BYTES_A_DAY
     tables: dict[str, TableReport] = field(default_factory=dict)
+    market: MarketReport | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -88,7 +95,7 @@ def verify(
     now_ms: int,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Report:
-    """Read the string tables (those named, else all) and return what was found.
+    """Read the string tables (those named, else all and the typed tables) and return what was found.
 
     `progress` is told in words what is being done. Raises only what says nothing about the data, e.g.
     `StoreUnavailable`.
@@ -107,6 +114,8 @@ def verify(
             _take_coverage(store, stream, found, min(scan.first_ms for scan in events), now_ms)
         if stream:
             _take_journal(store, stream, found)
+    if not tables:
+        report.market = verify_market(store, now_ms=now_ms, progress=progress)
     progress("adding up the data folder")
     report.volume_bytes = folder_bytes(store)
     if store.folder is None:
@@ -151,10 +160,14 @@ def _concluded(report: Report) -> Report:
                 f"all tables together grow by {report.growth_bytes_a_day / 1e6:,.1f} MB a day, "
                 f"more than {BUDGET_BYTES_A_DAY / 1e6:,.0f} MB"
             )
-    if not report.tables:
+    if not report.tables and not (report.market and report.market.streams):
         report.problems.append(_NO_TABLE)
     for name, table in report.tables.items():
         report.problems.extend(f"{name}: {problem}" for problem in table.problems)
+    if report.market:
+        report.problems.extend(f"market_data: {problem}" for problem in report.market.problems)
+        for stream in report.market.streams:
+            report.problems.extend(f"{stream.name}: {problem}" for problem in stream.problems)
     report.ok = not report.problems
     return report
 

@@ -16,11 +16,11 @@ from mexcflow.exchanges import REGISTRY, TYPED, Exchange, TypedExchange
 from mexcflow.journal import Journal, Stream
 from mexcflow.metrics import Metrics
 from mexcflow.model import Wanted
-from mexcflow.pipeline.connect import open_line
+from mexcflow.pipeline.connect import Line, open_line
 from mexcflow.pipeline.converse import Conversation
 from mexcflow.pipeline.insert import Inserter
 from mexcflow.pipeline.parts import Settings, open_journal
-from mexcflow.pipeline.plan import Connection, plan
+from mexcflow.pipeline.plan import Connection, Pace, plan
 from mexcflow.pipeline.receive import Receiver, SessionMaker
 from mexcflow.pipeline.route import Route
 from mexcflow.pipeline.session import StringSession
@@ -63,10 +63,11 @@ class Maker:
             exchange = REGISTRY[instance.exchange](instance.symbol, instance.channels)
             return [self._string_feed(exchange)]
         typed = TYPED[instance.exchange](wanted)
+        pace = Pace(typed.limits.connects_per_s, self.clock)
         feeds: list[Feed] = []
         with contextlib.ExitStack() as stack:
             for connection in plan(typed, instance.endpoint):
-                feeds.append(self._typed_feed(typed, connection))
+                feeds.append(self._typed_feed(typed, connection, pace))
                 stack.callback(feeds[-1].journal.close)
             stack.pop_all()
         return feeds
@@ -77,29 +78,40 @@ class Maker:
         return Feed(
             "",
             journal,
-            self._receiver(string_sessions(exchange), settings.url, journal, ""),
+            self._receiver(string_sessions(exchange), partial(open_line, settings.url), journal, ""),
             self.inserter(journal, string_target(exchange, journal, insert_settings(settings), self.clock)),
         )
 
-    def _typed_feed(self, exchange: TypedExchange, connection: Connection) -> Feed:
+    def _typed_feed(self, exchange: TypedExchange, connection: Connection, pace: Pace) -> Feed:
         settings, name = self.settings, connection.name
+
+        def open_paced(proxy: str) -> Line:
+            pace.wait()
+            return open_line(connection.url, proxy)
+
         journal = open_journal(settings, settings.folder / name, self.stream, clock=self.clock)
         sessions = partial(Conversation, exchange, connection.topics)
         lifetime_s = settings.lifetime_s or exchange.limits.lifetime_s
         return Feed(
             name,
             journal,
-            self._receiver(sessions, connection.url, journal, name, lifetime_s=lifetime_s),
+            self._receiver(sessions, open_paced, journal, name, lifetime_s=lifetime_s),
             self.inserter(journal, self.typed_target(exchange, connection.channels, journal)),
         )
 
     def _receiver(
-        self, sessions: SessionMaker, url: str, journal: Journal, name: str, *, lifetime_s: float = math.inf
+        self,
+        sessions: SessionMaker,
+        open_one: Callable[[str], Line],
+        journal: Journal,
+        name: str,
+        *,
+        lifetime_s: float = math.inf,
     ) -> Receiver:
         instance = self.settings.instance
         return Receiver(
             sessions,
-            Route(lambda proxy: open_line(url, proxy), instance.all_proxies, clock=self.clock),
+            Route(open_one, instance.all_proxies, clock=self.clock),
             journal,
             self.metrics,
             ping_interval_s=instance.ping_interval,

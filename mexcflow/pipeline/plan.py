@@ -1,8 +1,10 @@
-"""Plan: which topics go over which connection, within what the exchange allows one connection."""
+"""Plan: which topics go over which connection, and how fast connections begin: what the exchange allows."""
 
+import threading
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
+from mexcflow.clock import Clock
 from mexcflow.exchanges import TypedExchange
 from mexcflow.model import Topic
 
@@ -25,6 +27,26 @@ class Connection:
         for topic in self.topics:
             found.setdefault(topic.symbol, {})[topic.channel] = None
         return {symbol: tuple(channels) for symbol, channels in found.items()}
+
+
+class Pace:
+    """Lets connections begin no faster than so many a second; from any thread."""
+
+    def __init__(self, per_s: float, clock: Clock) -> None:
+        self._every_s = 1 / per_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._never = threading.Event()
+        self._next_s = clock.monotonic()
+
+    def wait(self) -> None:
+        """Return when it is this connection's turn."""
+        with self._lock:
+            now = self._clock.monotonic()
+            begin_s = max(now, self._next_s)
+            self._next_s = begin_s + self._every_s
+        if begin_s > now:
+            self._clock.wait(self._never, begin_s - now)
 
 
 def plan(exchange: TypedExchange, endpoint: str = "") -> tuple[Connection, ...]:

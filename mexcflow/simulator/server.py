@@ -228,6 +228,11 @@ class Server:
         for line in tuple(self.lines):
             line.abort()
 
+    def expire(self) -> None:
+        """End all connections of age."""
+        for line in tuple(self.lines):
+            self._start_task(line.expire())
+
     async def refuse(self) -> None:
         """Refuse new connections until `accept`; those that are open stay open."""
         self._refusing += 1
