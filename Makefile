@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 SYMBOL ?= BTC_USDT
 DEMO_SECONDS ?= 20
 DEMO_DATA := demo-data
+DEMO_EXCHANGES := mexc binance okx
 TRIALS ?= 500
 TOGETHER ?= 200
 SECONDS ?= 0
@@ -20,7 +21,7 @@ PROFILE ?= live
 .PHONY: help run demo test torture lint bench docker-build docker-run clean
 
 help: ## Show this list
-	@echo "mexcflow: record MEXC futures into ClickHouse"
+	@echo "mexcflow: record crypto market data into ClickHouse"
 	@echo
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 	@echo
@@ -41,23 +42,38 @@ $(VENV)/installed-dev: $(VENV)/installed
 run: $(VENV)/installed ## Record SYMBOL from MEXC into ./data until Ctrl-C
 	@exec $(BIN)/mexcflow run --symbol $(SYMBOL) $(ARGS)
 
-demo: $(VENV)/installed ## Record from a simulated MEXC for 20 s, verify, and show a few rows
+demo: $(VENV)/installed ## Record three simulated exchanges side by side for 20 s, verify, and ask one query
 	@rm -rf $(DEMO_DATA) && mkdir -p $(DEMO_DATA)
-	@$(BIN)/mexcflow simulate --port 0 --log-level warning > $(DEMO_DATA)/simulator.txt & simulator=$$!; \
-	trap 'kill $$simulator 2>/dev/null' EXIT; \
-	for _ in 1 2 3 4 5 6 7 8 9 10; do grep -q listening $(DEMO_DATA)/simulator.txt && break; sleep 0.5; done; \
-	url=$$(sed -n 's/^listening on //p' $(DEMO_DATA)/simulator.txt); \
-	mexcflow=$(BIN)/mexcflow; export MEXCFLOW_DATABASE=$(DEMO_DATA)/database; \
+	@mexcflow=$(BIN)/mexcflow; export MEXCFLOW_DATABASE=$(DEMO_DATA)/database; \
+	simulators=; trap 'kill $$simulators 2>/dev/null' EXIT; \
+	for exchange in $(DEMO_EXCHANGES); do \
+		$$mexcflow simulate --exchange $$exchange --port 0 --log-level warning > $(DEMO_DATA)/$$exchange.url & \
+		simulators="$$simulators $$!"; \
+	done; \
+	for exchange in $(DEMO_EXCHANGES); do \
+		for _ in $$(seq 40); do grep -q listening $(DEMO_DATA)/$$exchange.url && break; sleep 0.5; done; \
+	done; \
 	set -e; \
-	echo "== mexcflow run --symbol $(SYMBOL), $(DEMO_SECONDS) s against $$url"; \
-	$$mexcflow run --symbol $(SYMBOL) --endpoint $$url --duration $(DEMO_SECONDS) --stats-interval 5; \
-	echo; echo "== mexcflow verify"; \
-	$$mexcflow verify; \
-	table=$$($$mexcflow sql "SELECT name FROM system.tables WHERE database = 'mexc_data' AND engine = 'StripeLog' LIMIT 1" --format TSV); \
-	echo; echo "== mexcflow sql: the newest deals, the book, candles"; \
-	$$mexcflow sql "SELECT * FROM $${table}_deals ORDER BY ts DESC LIMIT 5" --format PrettyCompactMonoBlock; \
-	$$mexcflow sql "SELECT ts, best_bid, best_ask, spread, mid, length(bids) AS levels FROM $${table}_depth ORDER BY ts DESC LIMIT 5" --format PrettyCompactMonoBlock; \
-	$$mexcflow sql "SELECT * FROM $${table}_candles_1m" --format PrettyCompactMonoBlock
+	record() { \
+		url=$$(sed -n 's/^listening on //p' $(DEMO_DATA)/$$1.url); \
+		echo "== mexcflow run --exchange $$1 --symbol $$2, $(DEMO_SECONDS) s against $$url"; \
+		$$mexcflow run --exchange $$1 --symbol $$2 --endpoint $$url --duration $(DEMO_SECONDS) \
+			--log-level warning > $(DEMO_DATA)/$$1.txt & \
+		recordings="$$recordings $$!"; \
+	}; \
+	recordings=; record mexc BTC_USDT; record binance BTCUSDT; record okx BTC-USDT-SWAP; \
+	for recording in $$recordings; do wait $$recording; done; \
+	echo; echo "== what mexc's recording said at its end"; tail -n 14 $(DEMO_DATA)/mexc.txt; \
+	echo; echo "== mexcflow verify"; $$mexcflow verify; \
+	echo; echo "== mexcflow sql: trades of all exchanges, in base units"; \
+	$$mexcflow sql "SELECT exchange, symbol, count() AS trades, argMax(price, event_time) AS last_price, \
+		sum(base_quantity) AS volume, sumIf(base_quantity, side = 'buy') AS bought \
+		FROM market_data.trades_all GROUP BY ALL ORDER BY exchange" --format PrettyCompactMonoBlock; \
+	echo; echo "== mexcflow sql: the best bid and ask of each, second by second"; \
+	$$mexcflow sql "SELECT toStartOfSecond(event_time) AS second, exchange, argMax(best_bid, event_time) AS bid, \
+		argMax(best_ask, event_time) AS ask, argMax(spread, event_time) AS spread \
+		FROM market_data.books_top GROUP BY ALL ORDER BY second DESC, exchange LIMIT 9" \
+		--format PrettyCompactMonoBlock
 
 test: $(VENV)/installed-dev ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)

@@ -2,7 +2,8 @@
 --
 -- Times are UTC: event_time is the exchange's clock, receive_time ours when the frame's last byte was read.
 -- Prices and quantities are the decimals that were sent, exactly. quantity is in the exchange's own unit
--- (contracts or base units), base_quantity in base units: NULL where the contract size is not known.
+-- (contracts or base units), base_quantity in base units: NULL where the contract size is not known. A product or
+-- quotient of two such decimals overflows, and the engine does not say so: write toFloat64 or toDecimal256(x, 18).
 --
 -- The settings make an INSERT safe on the disk, and once only for its token: the last 10,000 are remembered.
 -- The last setting opens a table whose newest parts a power cut broke. The partition of a row depends on its
@@ -145,23 +146,6 @@ CREATE TABLE IF NOT EXISTS market_data.contracts
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (exchange, symbol, seen)
-SETTINGS
-    non_replicated_deduplication_window = 10000,
-    fsync_after_insert = 1,
-    fsync_part_directory = 1,
-    max_suspicious_broken_parts = 1000000;
-
--- Which stream each string table of mexc_data holds: the views that span all exchanges read those named here.
--- To have another one read as well (an old one, renamed), insert a row. What was said last (updated) counts.
-CREATE TABLE IF NOT EXISTS market_data.string_tables
-(
-    exchange LowCardinality(String),
-    symbol LowCardinality(String),
-    table String,
-    updated DateTime64(3, 'UTC')
-)
-ENGINE = ReplacingMergeTree(updated)
-ORDER BY (exchange, symbol, table)
 SETTINGS
     non_replicated_deduplication_window = 10000,
     fsync_after_insert = 1,

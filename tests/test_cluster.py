@@ -36,8 +36,15 @@ OF_BTC = [
     "view market_data.coverage_now",
     *(
         f"table market_data.{name}{local}"
-        for name in ("trades", "books", "tickers", "candles", "dead_letters", "contracts", "string_tables")
+        for name in ("trades", "books", "tickers", "candles", "dead_letters", "contracts")
         for local in ("_local", "")
+    ),
+    "table market_data.btc_string_rows",
+    *(f"view mexc_data.btc_typed_{name}" for name in ("trades", "tickers", "tops")),
+    *(f"table market_data.string_{name}" for name in ("trades", "tickers", "tops")),
+    *(
+        f"view market_data.{name}"
+        for name in ("contract_sizes", "trades_all", "books_top", "tickers_all", "candles_from_trades")
     ),
 ]
 T_MS = 1_790_000_000_000
@@ -73,7 +80,7 @@ def test_another_symbol_is_added_beside_the_first(front, server):
     setup(server, [BTC], cluster="market")
     added = setup(server, [BTC, ETH], cluster="market").created
     assert added == [one.replace("btc", "eth") for one in OF_BTC if "btc" in one]
-    [local, table] = [sql for sql in front.received if "TABLE" in sql and "eth" in sql]
+    [local, table] = [sql for sql in front.received if "TABLE" in sql and "mexc_data.`eth" in sql]
     assert "ReplicatedMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}')" in local
     assert table.endswith("ENGINE = Distributed('market', 'mexc_data', 'eth_local', cityHash64('eth'))")
     assert "btc" not in local + table
@@ -240,7 +247,9 @@ def test_coverage_is_written_once_and_its_newest_version_is_read(server):
 def test_the_engine_understands_every_statement_whatever_the_names(tmp_path):
     tables = ("btc", "eth_usd", "1000pepe", "local", "x" * 64)
     for_a_table = {
-        (table, cluster): read_statements([table], variant="cluster", cluster=cluster)
+        (table, cluster): read_statements(
+            [table], {table: ("it's", "`odd`\\")}, variant="cluster", cluster=cluster
+        )
         for table in tables
         for cluster in ("market", "my-cluster", "it's `odd`\\")
     }

@@ -149,7 +149,7 @@ def test_checking_changes_nothing(store):
         ("trades", ("YYYYMM(event", "YYYYMM(receive"), "needed is ReplacingMergeTree PARTITION BY"),
         ("books", ("MergeTree", "ReplacingMergeTree"), "needed is MergeTree PARTITION BY"),
         ("tickers", ("non_replicated_deduplication_window = 10000,\n", ""), "window is not set"),
-        ("string_tables", ("table String", "table LowCardinality(String)"), "needed is ReplacingMergeTree"),
+        ("contracts", ("inverse Bool", "inverse UInt8"), "needed is ReplacingMergeTree ORDER BY"),
     ],
 )
 def test_another_table_of_such_a_name_is_refused_and_never_touched(embedded, table, change, what):

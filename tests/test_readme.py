@@ -94,6 +94,18 @@ def section(heading: str) -> str:
     return re.split(rf"^#{{1,{depth}}} ", rest, maxsplit=1, flags=re.M)[0]
 
 
+_AS_ANOTHER = "SELECT 'binance', 'BTCUSDT', event_time, event_time"
+ANOTHER_EXCHANGE = (
+    f"INSERT INTO market_data.trades {_AS_ANOTHER}, toString(rowNumberInAllBlocks()), price + 1, "
+    "base_quantity, base_quantity, side FROM market_data.trades_all",
+    f"INSERT INTO market_data.books {_AS_ANOTHER}, 0, [best_bid + 1], [1], [best_ask + 1], [1] "
+    "FROM market_data.books_top",
+    f"INSERT INTO market_data.tickers {_AS_ANOTHER}, last_price, mark_price, index_price, open_interest, "
+    "funding_rate, NULL FROM market_data.tickers_all",
+)
+"""What was recorded of MEXC, as if another exchange had sent the like."""
+
+
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `mexcflow run` has recorded some seconds of the simulator into ./data."""
@@ -104,6 +116,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "--flush-interval", "0.5", cwd=folder,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    with open_store(str(folder / "data"), create=False) as store:
+        for statement in ANOTHER_EXCHANGE:
+            store.command(statement)
     return folder
 
 

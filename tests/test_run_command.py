@@ -280,6 +280,7 @@ def test_what_was_asked_for_reaches_journal_and_inserter(tmp_path, fsync, second
     inserter = maker.inserter(journal, target)
     assert inserter._settings == InsertSettings(
         table="btc",
+        stream=("mexc", "BTC_USDT"),
         flush_interval_s=3.0,
         sync_interval_s=seconds,
         batch_frames=7,

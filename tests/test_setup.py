@@ -17,11 +17,18 @@ from mexcflow.store.statements import needed_forms
 from tests.endpoints import either
 from tests.http_front import HttpFront
 
-TABLES = ("trades", "books", "tickers", "candles", "dead_letters", "contracts", "string_tables")
+TABLES = ("trades", "books", "tickers", "candles", "dead_letters", "contracts")
 MARKET = ["database market_data", "table market_data.coverage", "view market_data.coverage_now",
           *(f"table market_data.{name}" for name in TABLES)]  # fmt: skip
+TYPED = ["table market_data.btc_string_rows"]
+TYPED += [f"view mexc_data.btc_typed_{name}" for name in ("trades", "tickers", "tops")]
+SPAN = [*(f"table market_data.string_{name}" for name in ("trades", "tickers", "tops")),
+        "view market_data.contract_sizes", "view market_data.trades_all", "view market_data.books_top",
+        "view market_data.tickers_all", "view market_data.candles_from_trades"]  # fmt: skip
+STREAM = ("mexc", "BTC_USDT")
 BTC = ["database mexc_data", "table mexc_data.btc", "view mexc_data.btc_ticker", "view mexc_data.btc_deals",
-       "view mexc_data.btc_depth", "view mexc_data.btc_candles_1m", *MARKET]  # fmt: skip
+       "view mexc_data.btc_depth", "view mexc_data.btc_candles_1m", *MARKET, *TYPED,
+       *SPAN]  # fmt: skip
 INSTANCES = [Instance(symbol="BTC_USDT", table="btc", source="btc.toml")]
 COMMAND = "from mexcflow.cli.main import main; main()"
 
@@ -78,18 +85,18 @@ def test_each_shipped_file_can_be_pasted_as_it_is(embedded):
         for statement in re.split(r";\n", path.read_text()):
             if statement.strip():
                 embedded.command(statement)
-    assert apply(embedded, ["btc"]).found == BTC
+    assert apply(embedded, ["btc"], {"btc": STREAM}).found == BTC
 
 
 def test_a_view_changed_by_hand_is_replaced_and_only_that_one(store):
-    ensure_table(store, "btc")
+    ensure_table(store, "btc", STREAM)
     store.command("CREATE OR REPLACE VIEW mexc_data.btc_deals AS SELECT 1 AS one")
-    summary = ensure_table(store, "btc")
+    summary = ensure_table(store, "btc", STREAM)
     assert summary.replaced == ["view mexc_data.btc_deals"]
     assert summary.created == []
     assert len(summary.found) == len(BTC) - 1
     assert store.query("SELECT * FROM mexc_data.btc_deals") == []
-    assert ensure_table(store, "btc").found == BTC
+    assert ensure_table(store, "btc", STREAM).found == BTC
 
 
 def test_a_dropped_view_is_made_again(store):
@@ -129,8 +136,8 @@ def test_a_table_with_the_name_of_a_view_is_refused(store):
 
 
 def test_without_instances_what_concerns_no_symbol_is_made(store):
-    assert setup(store, []).created == ["database mexc_data", *MARKET]
-    assert setup(store, []).found == ["database mexc_data", *MARKET]
+    assert setup(store, []).created == ["database mexc_data", *MARKET, *SPAN]
+    assert setup(store, []).found == ["database mexc_data", *MARKET, *SPAN]
     assert names(store) == []
 
 
@@ -177,9 +184,9 @@ def test_another_form_of_coverage_is_refused_before_anything_is_created_and_neve
 
 
 def test_another_setting_of_coverage_is_its_owners_business(store):
-    ensure_table(store, "btc")
+    ensure_table(store, "btc", STREAM)
     store.command("ALTER TABLE market_data.coverage MODIFY SETTING max_suspicious_broken_parts = 5")
-    assert ensure_table(store, "btc").found == BTC
+    assert ensure_table(store, "btc", STREAM).found == BTC
 
 
 def test_a_view_of_coverage_changed_by_hand_is_replaced(store):
@@ -199,7 +206,7 @@ def test_check_table_changes_nothing(store):
 
 def test_every_symbol_has_its_own_table_and_views(store):
     summary = apply(store, ["btc", "1000pepe", "btc_usd"])
-    assert len(summary.created) == 1 + 3 * 5 + len(MARKET)
+    assert len(summary.created) == 1 + 3 * 6 + len(MARKET + SPAN)
     store.insert_rows("1000pepe", [(1700000000000, "d", "1|2|2")])
     assert store.query("SELECT price, quantity, side FROM mexc_data.`1000pepe_deals`") == [(1.0, 2.0, "sell")]
     assert store.query("SELECT count() FROM mexc_data.btc_deals") == [(0,)]

@@ -16,6 +16,8 @@ from mexcflow.simulator.contracts import contracts, currencies
 from mexcflow.simulator.exchanges import EXCHANGES
 from mexcflow.simulator.settings import Settings
 from tests.simulated import Socket
+from tests.test_simulator_archive import journal
+from tests.test_simulator_command import simulate
 
 BOOK = {"method": "SUBSCRIBE", "params": ["btcusdt@depth20@100ms"], "id": 1}
 BYBIT_BOOK = {"op": "subscribe", "args": ["orderbook.50.BTCUSDT"], "req_id": "1"}
@@ -201,3 +203,14 @@ def test_the_exchanges_clock_may_be_ahead_so_that_a_minute_ends_soon():
             pass
     assert data["k"]["T"] < data["E"] <= data["k"]["T"] + 1000
     assert abs(data["E"] - ahead_ms - time.time() * 1000) < 5000
+
+
+def test_the_recorded_exchange_is_the_one_that_is_played(tmp_path):
+    trade = b'{"topic":"publicTrade.X1USDT","type":"snapshot","ts":1790000000123,"data":[]}'
+    folder = journal(tmp_path / "linear", [trade], symbol="X1USDT,X2USDT", exchange="bybit")
+    with simulate("--archive", str(folder)) as process:
+        address = process.stdout.readline().split()[-1]
+        topics = {"op": "subscribe", "args": ["publicTrade.X1USDT", "publicTrade.X2USDT"]}
+        with Socket(f"{address}/v5/public/linear", topics) as client:
+            assert client.next()["success"] is True
+            assert client.raw() == (websocket.ABNF.OPCODE_TEXT, trade)

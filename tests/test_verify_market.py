@@ -271,6 +271,9 @@ def test_how_much_of_the_time_each_channel_was_listened_to(store):
             interval("live", 0, 1800, channel="trade"),
             interval("outage", 1800, 2700, channel="trade", reason="connection lost"),
             interval("live", 2700, 3600, channel="trade"),
+            interval("live", 0, 1800, channel="ticker"),
+            interval("outage", 1800, 2700, channel="ticker", reason="connection lost"),
+            interval("live", 2700, 3600, channel="ticker"),
             interval("live", 1800, 3600, channel="book"),
             interval("gap", 1900, 1901, channel="book", reason="the checksum is wrong"),
         ],
@@ -286,7 +289,7 @@ def test_how_much_of_the_time_each_channel_was_listened_to(store):
         "2025-11-21T20:26:40.000Z",
     )
     assert stream.notes[1:] == [
-        "trade: outages: 1, the longest 0:15:00 from 2025-11-21T20:26:40.000Z ('connection lost')",
+        "ticker, trade: outages: 1, the longest 0:15:00 from 2025-11-21T20:26:40.000Z ('connection lost')",
         "book: 1 gaps, where something lacks or came twice",
     ]
 

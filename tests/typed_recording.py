@@ -31,7 +31,11 @@ def simulated(
 
 
 def record(
-    start: Callable[..., Running], exchange: Simulator, name: str, *symbols: str, options: tuple[str, ...] = ()
+    start: Callable[..., Running],
+    exchange: Simulator,
+    name: str,
+    *symbols: str,
+    options: tuple[str, ...] = (),
 ) -> Running:
     """Start a recording of these symbols into ./data."""
     wanted = [part for symbol in symbols for part in ("--symbol", symbol)]

@@ -4,8 +4,8 @@ A second decoder, for the tests of whole recordings: JSON with its digits kept, 
 an exchange. It shares nothing with the one it judges. It reads what the simulator sends and no more.
 
 Rows of both sides: a trade is (symbol, time µs, id, price, quantity, base quantity, side), a book (symbol,
-time µs, sequence, bids, asks), a ticker (symbol, time µs, last, mark, index, open interest, funding rate, next
-funding ms), a candle (symbol, interval, open ms) and what it came to: open, high, low, close, volume, quote
+time µs, sequence, bids, asks), a ticker (symbol, time µs, last, mark, index, open interest, funding rate,
+next funding ms), a candle (symbol, interval, open ms) and what it came to: open, high, low, close, volume, quote
 volume, trades, closed. Numbers are `Decimal`. A time that the frame does not say is 0.
 """
 
@@ -68,7 +68,9 @@ class Wire:
         data, kind = frame["data"], frame["stream"].partition("@")[2]
         symbol = frame["stream"].partition("@")[0].upper()
         if kind == "aggTrade":
-            self._trade(symbol, ms(data["T"]), data["a"], data["p"], data["q"], "sell" if data["m"] else "buy")
+            self._trade(
+                symbol, ms(data["T"]), data["a"], data["p"], data["q"], "sell" if data["m"] else "buy"
+            )
         elif kind == "depth20@100ms" and self.exchange == "binance":
             self._book(symbol, ms(data["T"]), data["u"], data["b"], data["a"])
         elif kind == "depth20@100ms":
@@ -149,7 +151,9 @@ class Wire:
             if kind == "trade":
                 self._trade(symbol, at, data["trade_id"], data["price"], data["qty"], data["side"])
             elif kind == "book":
-                sides = [[(level["price"], level["qty"]) for level in data[side]] for side in ("bids", "asks")]
+                sides = [
+                    [(level["price"], level["qty"]) for level in data[side]] for side in ("bids", "asks")
+                ]
                 self._delta(symbol, *sides, is_whole=frame["type"] == "snapshot")
                 self._built(symbol, at, 0)
             elif kind == "ticker":

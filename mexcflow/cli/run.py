@@ -218,6 +218,8 @@ def run(
         "max_errors": max_errors,
     }
     instance = instance_of(exchange, tuple(symbol), config, given)
+    if lifetime and not instance.is_typed:
+        raise Misuse(f"--lifetime is for typed tables, and {exchange} goes into one of its own")
     settings = Settings(
         instance=instance,
         database=database_location(database, instance),

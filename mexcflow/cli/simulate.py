@@ -110,7 +110,7 @@ Archive = Annotated[
         "--archive",
         metavar="DIR",
         help="Instead of a market send what 'mexcflow run' has recorded: DIR is a stream's journal folder, "
-        "or the raw archive in it. At its own pace; see --speed and --max-pause.",
+        "or the raw archive in it. Its exchange, its own pace; see --speed and --max-pause.",
         rich_help_panel=_FRAMES,
         show_default=False,
     ),
@@ -222,12 +222,12 @@ def simulate(
     stream = None if archive is None else open_archive(archive)
     known = symbols.split(",") if symbols else []
     settings = Settings(
-        exchange=exchange,
+        exchange=stream.exchange if stream else exchange,
         host=host,
         port=port,
         seed=seed,
         speed=speed,
-        symbols=(*known, stream.symbol) if stream else tuple(known),
+        symbols=(*known, *stream.symbol.split(",")) if stream else tuple(known),
         ping_timeout_s=ping_timeout,
         clock_ahead_ms=round(clock_ahead * 1000),
         frames=None if frames is None else read_file(frames),

@@ -1,7 +1,8 @@
 """A book built from a snapshot and deltas: each level with the digits that the exchange sent.
 
 Prices that differ only in their spelling (0.0801, 0.080100) are one level. A delta's quantity is absolute, 0
-removes a level, also one that was never there.
+removes a level, also one that was never there. A number that cannot be stored is refused at once: were it
+found when its level becomes one of the best, the update that is refused would be another one.
 """
 
 from bisect import bisect_left
@@ -9,6 +10,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
+from mexcflow.exchanges.numbers import exact
 from mexcflow.model import BookUpdate, Undecodable
 
 Level = tuple[str, str]
@@ -66,7 +68,9 @@ class Side:
     @property
     def best(self) -> Decimal | None:
         """The best price, None for an empty side."""
-        return self._keys[0] * self._sign if self._keys else None
+        if not self._keys:
+            return None
+        return self._keys[0] if self._sign > 0 else self._keys[0].copy_negate()
 
 
 class Book:
@@ -78,7 +82,10 @@ class Book:
         self.asks = Side(is_bid=False)
 
     def apply(self, update: BookUpdate) -> None:
-        """Take a snapshot or a delta; raises `Undecodable` for a price or quantity that is no number."""
+        """Take a snapshot or a delta; raises `Undecodable` for a price or quantity that cannot be stored.
+
+        It is neither the old book nor the new one then.
+        """
         if update.is_snapshot:
             self.bids.replace(update.bids)
             self.asks.replace(update.asks)
@@ -109,22 +116,16 @@ class Book:
 
 
 def _key(price: str, sign: int) -> Decimal:
-    try:
-        key = Decimal(price)
-    except ArithmeticError as error:
-        raise Undecodable(f"a price that is no number: {price[:40]}") from error
-    if not key.is_finite():
-        raise Undecodable(f"a price that is no number: {price[:40]}")
-    return key if sign > 0 else -key
+    exact(price)
+    # unlike a minus, this does not round
+    return Decimal(price) if sign > 0 else Decimal(price).copy_negate()
 
 
 def _is_zero(quantity: str) -> bool:
-    try:
-        value = Decimal(quantity)
-    except ArithmeticError as error:
-        raise Undecodable(f"a quantity that is no number: {quantity[:40]}") from error
+    exact(quantity)
+    value = Decimal(quantity)
     if value.is_zero():
         return True
-    if value.is_signed() or not value.is_finite():
+    if value.is_signed():
         raise Undecodable(f"a quantity that is none: {quantity[:40]}")
     return False

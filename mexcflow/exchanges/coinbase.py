@@ -52,7 +52,7 @@ _DATA = re.compile(rb'"type"\s*:\s*"(?:match|last_match|l2update|snapshot|ticker
 _BOOK = re.compile(rb'"type"\s*:\s*"(?:l2update|snapshot)"').search
 
 _Side = Literal["buy", "sell"]
-_Id = Annotated[int, msgspec.Meta(ge=0)]
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class _Frame(msgspec.Struct, gc=False, tag_field="type"):

@@ -60,7 +60,7 @@ _DATA = re.compile(rb'"channel"\s*:\s*"(trade|book|ticker|ohlc)"').search
 _METHOD = b'"method"'  # what answers to us have and data has not; they name channels, too
 
 _Said = TypeVar("_Said", "_Trade", "_Book", "_Ticker", "_Candle")
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class _Trade(msgspec.Struct, gc=False):

@@ -138,6 +138,7 @@ class _Rebuild:
         self._progress = progress
         self._folder = settings.folder
         self._table = settings.instance.table
+        self._stream = (settings.instance.exchange, settings.instance.symbol)
         self._beside = settings.beside
         self._journal_uuids: list[str] = []
         self._segments = sorted(
@@ -260,7 +261,7 @@ class _Rebuild:
             self._progress("swapping")
             self._write_map(remaker)
             swap(store, table, beside)
-            ensure_table(store, table)
+            ensure_table(store, table, self._stream)
             report.swapped = True
             report.left = full if old else None
         elif report.same and old:

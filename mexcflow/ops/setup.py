@@ -25,7 +25,12 @@ def setup(
     """
     for instance in instances:  # also those that come from no file
         check_sole_writer(instance, list(instances))
-    tables = [instance.table for instance in instances]
-    summary = apply_on_cluster(store, tables, cluster) if cluster else apply(store, tables, kept=kept)
+    strings = [instance for instance in instances if not instance.is_typed]
+    tables = [instance.table for instance in strings]
+    streams = {instance.table: (instance.exchange, instance.symbol) for instance in strings}
+    if cluster:
+        summary = apply_on_cluster(store, tables, cluster, streams)
+    else:
+        summary = apply(store, tables, streams, kept=kept)
     summary.add(drop_system_logs(store))
     return summary

@@ -6,14 +6,14 @@ be are problems too; the rest is worth a note.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 from mexcflow.errors import Permanent
 from mexcflow.exchanges import TYPED
-from mexcflow.ops.coverage import coverage_notes, iso, outage_spans, report_coverage
+from mexcflow.ops.coverage import CoverageReport, coverage_notes, iso, outage_spans, report_coverage
 from mexcflow.ops.market_report import (
     Holes,
     LetterReport,
@@ -204,11 +204,7 @@ class _Verifier:
             found = report_coverage(of_channel, since_ms=since_ms, now_ms=self._now_ms)
             if found:
                 stream.coverage[channel] = found
-                stream.notes.extend(f"{channel}: {note}" for note in coverage_notes(replace(found, gaps=0)))
-                if found.gaps:
-                    stream.notes.append(
-                        f"{channel}: {found.gaps:,} gaps, where something lacks or came twice"
-                    )
+        stream.notes.extend(_coverage_words(stream.coverage))
 
     def _coverage(self, exchange: str, symbol: str) -> list[Interval]:
         if (exchange, symbol) not in self._intervals:
@@ -217,6 +213,20 @@ class _Verifier:
 
     def _stream(self, exchange: str, symbol: str) -> StreamReport:
         return self.streams.setdefault((exchange, symbol), StreamReport(exchange=exchange, symbol=symbol))
+
+
+def _coverage_words(coverage: Mapping[str, CoverageReport]) -> Iterator[str]:
+    """Yield notes; what several channels share, as those of one connection do, is said once."""
+    alike: dict[tuple[int, str], list[str]] = {}
+    for channel, found in coverage.items():
+        if found.outages:
+            alike.setdefault((found.outage_count, found.outages[0].reason), []).append(channel)
+    for channels in alike.values():
+        longest = max((coverage[one] for one in channels), key=lambda one: one.outages[0].duration_s)
+        yield from (f"{', '.join(channels)}: {note}" for note in coverage_notes(replace(longest, gaps=0)))
+    for channel, found in coverage.items():
+        if found.gaps:
+            yield f"{channel}: {found.gaps:,} gaps, where something lacks or came twice"
 
 
 class _Explanation:

@@ -17,7 +17,7 @@ from mexcflow.exchanges.book import Level
 from mexcflow.exchanges.numbers import exact
 from mexcflow.model import BookUpdate, Candle, Ticker, Trade, TypedReading, Undecodable
 from mexcflow.pipeline.blocks import Blocks, spelled_us
-from mexcflow.pipeline.books import Books, Standing
+from mexcflow.pipeline.books import Books, Standing, named_in
 from mexcflow.pipeline.candles import Candles
 from mexcflow.pipeline.sampler import Sampler
 from mexcflow.pipeline.sequence import Gap
@@ -67,6 +67,8 @@ class Assembler:
         """Begin a connection: what only holds within one is forgotten, ids of trades go on."""
         self._books.reset()
         self._tickers.clear()
+        if not handover:
+            self._candles.reset()
         if self._sampler:
             self._sampler.reset()
         if handover:
@@ -77,9 +79,9 @@ class Assembler:
     def tick(self, received_us: int) -> None:
         """Let the time of a frame pass, before it is taken: samples fall due, candles end."""
         if self._sampler is not None and received_us >= self._sampler.due_us:
-            for symbol, time_us, sequence, sides in self._sampler.take(received_us):
-                at = spelled_us(self._sampler.sampled_us)
-                self.blocks.add(BOOKS, self._book_line(symbol, time_us, at, sequence, sides))
+            at = spelled_us(self._sampler.begin(received_us))
+            for symbol, time, state in self._sampler.kept():
+                self.blocks.add(BOOKS, f"{self._prefixes[symbol]}{time}\t{at}\t{state}\n")
         if received_us >= self._candles.due_us:
             for candle in self._candles.ended(received_us):
                 self._add_candle(candle, spelled_us(received_us))
@@ -95,11 +97,15 @@ class Assembler:
         """Take note of a frame that could not be decoded: deltas of a book may have been in it."""
         if self._exchange.whole_books or not self._exchange.is_book_delta(payload):
             return
-        named = [symbol for symbol in self._prefixes if symbol.encode() in payload]
-        for symbol in named or self._prefixes:
-            if self._books.lose(symbol):
-                self._gap("book", symbol, received_ns // 1000, "a change of the book could not be decoded")
-                self.broken += 1
+        for symbol in named_in(payload, self._prefixes):
+            self._lose(symbol, received_ns // 1000)
+
+    def _lose(self, symbol: str, received_us: int) -> None:
+        if self._books.lose(symbol):
+            self._gap("book", symbol, received_us, "a change of the book could not be decoded")
+            self.broken += 1
+            if self._sampler:
+                self._sampler.forget(symbol)
 
     # ---- a channel each
 
@@ -153,7 +159,11 @@ class Assembler:
         self._add_book(update, (update.bids, update.asks), received_us)
 
     def _delta(self, update: BookUpdate, received_us: int) -> None:
-        standing = self._books.take(update)
+        try:
+            standing = self._books.take(update)
+        except Undecodable:
+            self._lose(update.symbol, received_us)
+            raise
         if standing is Standing.BROKEN:
             self._gap("book", update.symbol, received_us, self._books.reason)
         if standing is not Standing.WHOLE:
@@ -168,27 +178,16 @@ class Assembler:
     def _add_book(
         self, update: BookUpdate, sides: tuple[Sequence[Level], Sequence[Level]], received_us: int
     ) -> None:
-        symbol, time_us, sequence = update.symbol, update.time_us or received_us, update.sequence or 0
+        symbol, depth = update.symbol, self._exchange.book_depth
+        bids, asks = sides
+        time = spelled_us(update.time_us or received_us)
+        state = f"{update.sequence or 0}\t{_arrays(bids[:depth])}\t{_arrays(asks[:depth])}"
         self._at_ns[f"book/{symbol}"] = received_us * 1000
         if self._sampler is not None:
-            self._sampler.put(symbol, time_us, sequence, sides)
+            self._sampler.put(symbol, time, state)
         else:
-            self.blocks.add(BOOKS, self._book_line(symbol, time_us, spelled_us(received_us), sequence, sides))
-
-    def _book_line(
-        self,
-        symbol: str,
-        time_us: int,
-        received: str,
-        sequence: int,
-        sides: tuple[Sequence[Level], Sequence[Level]],
-    ) -> str:
-        bids, asks = sides
-        depth = self._exchange.book_depth
-        return (
-            f"{self._prefixes[symbol]}{spelled_us(time_us)}\t{received}\t{sequence}\t"
-            f"{_arrays(bids[:depth])}\t{_arrays(asks[:depth])}\n"
-        )
+            received = spelled_us(received_us)
+            self.blocks.add(BOOKS, f"{self._prefixes[symbol]}{time}\t{received}\t{state}\n")
 
     def _ticker(self, rows: Sequence[Ticker], received_us: int) -> None:
         received = spelled_us(received_us)

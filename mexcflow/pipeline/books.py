@@ -7,6 +7,7 @@ thread follows books as well, so that it can ask for a new snapshot the moment o
 A state machine without I/O or clock.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -41,10 +42,10 @@ class Books:
         self.reason = ""
         for symbol, kept in (state or {}).items():
             self._last[symbol] = kept["last"]
-            if "bids" in kept:
-                book = self._books[symbol] = Book.restored(kept, exchange.book_levels)
-                if exchange.book_levels == 0:
-                    self._edges[symbol] = (_edge(book.bids), _edge(book.asks))
+            self._books[symbol] = Book.restored(kept, exchange.book_levels)
+            if kept["edges"] != [None, None]:
+                bid, ask = kept["edges"]
+                self._edges[symbol] = (bid and Decimal(bid), ask and Decimal(ask))
 
     def reset(self) -> None:
         """Forget every book: a new connection begins with a snapshot."""
@@ -57,22 +58,23 @@ class Books:
         return self._books.pop(symbol, None) is not None
 
     def take(self, update: BookUpdate) -> Standing:
-        """Apply an update, of an exchange whose books are built from deltas."""
+        """Apply an update, of an exchange whose books are built from deltas.
+
+        Raises `Undecodable` for a number that cannot be stored: the caller has to `lose` the book then.
+        """
         symbol = update.symbol
         book = self._books.get(symbol)
+        last = self._last.get(symbol)
         self.reason = ""
         if update.is_snapshot:
-            book = self._books[symbol] = Book(self._exchange.book_levels)
-            self._edges.pop(symbol, None)
-            self._last[symbol] = None
+            book, last = Book(self._exchange.book_levels), None
         elif book is None:
             return Standing.WAITING
-        try:
-            book.apply(update)
-        except ValueError:
-            self.lose(symbol)
-            raise
-        self.reason = self._exchange.check_book(book, self._last.get(symbol), update)
+        book.apply(update)
+        if update.is_snapshot:
+            self._books[symbol] = book
+            self._edges.pop(symbol, None)
+        self.reason = self._exchange.check_book(book, last, update)
         if not self.reason and symbol in self._edges and self._beyond_edge(symbol, book):
             self.reason = "levels beyond those that were kept over a restart"
         if self.reason:
@@ -90,12 +92,29 @@ class Books:
         return book.bids.top(depth), book.asks.top(depth)
 
     def checkpoint(self) -> dict[str, Any]:
-        """Return a JSON-able state to go on from."""
+        """Return a JSON-able state to go on from.
+
+        `edges`: the worst bid and ask up to which all levels are in it; None where it has the whole side.
+        """
         levels = self._exchange.book_levels or _KEPT_LEVELS
         return {
-            symbol: {"last": self._last.get(symbol), **book.checkpoint(levels)}
+            symbol: {
+                "last": self._last.get(symbol),
+                **book.checkpoint(levels),
+                "edges": self._edges_of(symbol, book, levels),
+            }
             for symbol, book in self._books.items()
         }
+
+    def _edges_of(self, symbol: str, book: Book, levels: int) -> list[str | None]:
+        if self._exchange.book_levels:  # what is beyond them is known to nobody
+            return [None, None]
+        bid, ask = self._edges.get(symbol, (None, None))
+        if len(book.bids) > levels and (cut := _edge(book.bids, levels)) is not None:
+            bid = cut if bid is None else max(bid, cut)
+        if len(book.asks) > levels and (cut := _edge(book.asks, levels)) is not None:
+            ask = cut if ask is None else min(ask, cut)
+        return [None if bid is None else str(bid), None if ask is None else str(ask)]
 
     def _beyond_edge(self, symbol: str, book: Book) -> bool:
         """Say whether what would be stored reaches beyond the levels known since a restart."""
@@ -107,9 +126,19 @@ class Books:
         return below or above
 
 
-def _edge(side: Side, levels: int = 0) -> Decimal | None:
-    """Return the worst price of a side, or of its best `levels`; None for a side with fewer than these."""
-    kept = side.top(levels or len(side))
-    if not kept or len(kept) < levels:
-        return None
-    return Decimal(kept[-1][0])
+def _edge(side: Side, levels: int) -> Decimal | None:
+    """Return the worst price of a side's best `levels`; None for a side with fewer than these."""
+    kept = side.top(levels)
+    return Decimal(kept[-1][0]) if len(kept) == levels else None
+
+
+def named_in(payload: bytes, symbols: Iterable[str]) -> list[str]:
+    """Return the symbols that a frame which cannot be decoded may be about: all of them if it names none.
+
+    A name in quotes is the whole of it: BTCUSDT is also a part of 1000BTCUSDT.
+    """
+    known = [(symbol, symbol.encode()) for symbol in symbols]
+    for form in (b'"%b"', b"%b"):
+        if named := [symbol for symbol, name in known if form % name in payload]:
+            return named
+    return [symbol for symbol, _ in known]

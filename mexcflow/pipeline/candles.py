@@ -23,12 +23,14 @@ _INTERVAL = re.compile(r"([0-9]+)([smhdw])").fullmatch
 class Candles:
     """The newest candle of each symbol and interval; `due_us` is when the first of them is over."""
 
-    def __init__(self, state: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        state = state or {}
         self._open: dict[tuple[str, str], Candle] = {}
-        self._ended: dict[tuple[str, str], int] = {}
-        for kept in state or ():
-            candle = msgspec.convert(kept, Candle)
+        for candle in msgspec.convert(state.get("open", []), list[Candle]):
             self._open[candle.symbol, candle.interval] = candle
+        self._ended: dict[tuple[str, str], int] = {
+            (symbol, interval): open_us for symbol, interval, open_us in state.get("ended", [])
+        }
         self._set_due()
 
     def take(self, candle: Candle) -> Iterator[Candle]:
@@ -58,13 +60,20 @@ class Candles:
                 yield _closed(candle)
         self._set_due()
 
+    def reset(self) -> None:
+        """Forget those that are open: nobody was listening, so nobody knows how they ended."""
+        self._open.clear()
+        self._set_due()
+
     def _set_due(self) -> None:
         self.due_us = min(map(_end_us, self._open.values()), default=_NEVER)
 
-    def checkpoint(self) -> list[dict[str, Any]]:
+    def checkpoint(self) -> dict[str, Any]:
         """Return a JSON-able state to go on from."""
-        kept: list[dict[str, Any]] = msgspec.to_builtins(list(self._open.values()))
-        return kept
+        return {
+            "open": msgspec.to_builtins(list(self._open.values())),
+            "ended": [[*key, open_us] for key, open_us in self._ended.items()],
+        }
 
 
 def _closed(candle: Candle) -> Candle:

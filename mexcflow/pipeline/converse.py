@@ -17,8 +17,8 @@ from mexcflow.clock import Clock
 from mexcflow.errors import ConnectionLost, UnknownContract
 from mexcflow.exchanges import TypedExchange
 from mexcflow.metrics import Metrics
-from mexcflow.model import BookUpdate, Kind, Request, Topic, TypedReading
-from mexcflow.pipeline.books import Books, Standing
+from mexcflow.model import BookUpdate, Kind, Request, Topic, TypedReading, Undecodable
+from mexcflow.pipeline.books import Books, Standing, named_in
 from mexcflow.pipeline.connect import Line
 from mexcflow.pipeline.session import Backoff, Session, Sink
 from mexcflow.pipeline.typed_decode import read_typed
@@ -119,8 +119,7 @@ class Conversation(Session):
     def _follow(self, books: Books, payload: bytes, now: float) -> None:
         reading = read_typed(self._exchange, payload)
         if reading.kind is Kind.DEAD_LETTER:
-            named = [topic.symbol for topic in self._of_books() if topic.symbol.encode() in payload]
-            for symbol in named or [topic.symbol for topic in self._of_books()]:
+            for symbol in named_in(payload, [topic.symbol for topic in self._of_books()]):
                 if books.lose(symbol):
                     self._renew(symbol, "a change could not be decoded", now)
             return
@@ -129,7 +128,8 @@ class Conversation(Session):
                 return
             try:
                 standing = books.take(update)
-            except ValueError as error:
+            except Undecodable as error:
+                books.lose(update.symbol)
                 self._renew(update.symbol, str(error), now)
                 continue
             if standing is Standing.BROKEN:

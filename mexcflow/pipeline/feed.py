@@ -163,6 +163,7 @@ def insert_settings(settings: Settings) -> InsertSettings:
     instance = settings.instance
     return InsertSettings(
         table=instance.table,
+        stream=(instance.exchange, instance.symbol),
         flush_interval_s=instance.flush_interval,
         sync_interval_s=settings.fsync_s,
         batch_frames=settings.batch_frames,

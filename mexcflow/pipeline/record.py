@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
-from mexcflow.config import Instance
-from mexcflow.errors import DiskFailed, MexcflowError, StoreUnavailable, TooManyErrors
+from mexcflow.config import DEFAULT_CANDLE_INTERVAL, Instance
+from mexcflow.errors import DiskFailed, MexcflowError, Misuse, StoreUnavailable, TooManyErrors
 from mexcflow.exchanges import TYPED, check_channels, check_interval, find_exchange
 from mexcflow.journal import this_run
 from mexcflow.metrics import Backlog, Metrics, Snapshot
@@ -54,6 +54,8 @@ def check_instance(instance: Instance, *, where: str) -> None:
         check_channels(exchange, instance.channels, where=where)
     if instance.exchange in TYPED:
         check_interval(TYPED[instance.exchange], instance.candle_interval, where=where)
+    elif instance.candle_interval != DEFAULT_CANDLE_INTERVAL:
+        raise Misuse(f"{where}: {exchange.name} has no candles here", hint="Leave out the candle interval")
     check_proxies(instance.all_proxies, where=where)
     if instance.endpoint:
         check_endpoint(instance.endpoint, where=where)
@@ -129,7 +131,7 @@ class Recorder:
                 leftovers = Leftovers(maker, self._feeds)
                 closing.callback(self._end_leftovers, leftovers, self._thread("leftover", leftovers.run))
             else:
-                look_up_behind(settings.instance, database.connect, self._clock)
+                closing.callback(look_up_behind(settings.instance, database.connect, self._clock))
             self._watch(on_statistics, on_tick)
         last = self.snapshot(final=True, close=True)
         if last.total.rows or self._failure is None:

@@ -21,6 +21,8 @@ from mexcflow.store.market import ensure_market
 
 logger = logging.getLogger(__name__)
 
+_GRACE_S = 1.0
+
 
 def look_up_sizes(instance: Instance, store: Store | None, clock: Clock) -> dict[str, str]:
     """Return the contract size of each symbol that is known; raises `UnknownContract` if none of them is.
@@ -38,20 +40,28 @@ def look_up_sizes(instance: Instance, store: Store | None, clock: Clock) -> dict
     return contract_sizes(listed.instruments)
 
 
-def look_up_behind(instance: Instance, connect: Callable[[], Store], clock: Clock) -> None:
-    """Do the same in a thread of its own, for a recording that does not wait for it."""
+def look_up_behind(instance: Instance, connect: Callable[[], Store], clock: Clock) -> Callable[[], None]:
+    """Do the same in a thread of its own, for a recording that does not wait for it; returns what ends it."""
+    ending = threading.Event()
 
     def look_up() -> None:
         try:
             listed = _find(instance, clock)
-            if listed is not None:
+            if listed is not None and not ending.is_set():
                 _write(connect(), instance, listed)
         except UnknownContract as error:  # the exchange's own answer to the subscription decides
             logger.warning("%s", error)
         except MexcflowError as error:
             logger.warning("the contract size of %s is not written down: %s", instance.symbol, error.what)
 
-    threading.Thread(target=look_up, name="reference", daemon=True).start()
+    thread = threading.Thread(target=look_up, name="reference", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        ending.set()
+        thread.join(_GRACE_S)
+
+    return end
 
 
 def _find(instance: Instance, clock: Clock) -> Listed | None:

@@ -1,16 +1,13 @@
 """Sampler: the state of each book at full seconds (or whatever the interval is), in place of every change.
 
 A sample is the book as it stood before the first frame that was received after the full second. Its row's
-receive time is that second, its event time that of the book's last change. A state machine without clock.
+receive time is that second, its event time that of the book's last change. What is kept of a book is the text
+of its row: a number that cannot be stored is found when its frame is taken, not when a sample is.
+A state machine without clock.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
-
-from mexcflow.exchanges.book import Level
-
-Sides = tuple[Sequence[Level], Sequence[Level]]
-_Kept = tuple[str, int, int, Sides]
 
 
 class Sampler:
@@ -18,17 +15,15 @@ class Sampler:
 
     def __init__(self, interval_us: int, state: dict[str, Any] | None = None) -> None:
         self._interval_us = interval_us
-        self._kept: dict[str, tuple[int, int, Sides]] = {}
+        self._kept: dict[str, tuple[str, str]] = {}
         self.due_us = 0
-        self.sampled_us = 0
         if state:
             self.due_us = state["due_us"]
-            for symbol, (time_us, sequence, (bids, asks)) in state["kept"].items():
-                self._kept[symbol] = (time_us, sequence, (_levels(bids), _levels(asks)))
+            self._kept = {symbol: (time, book) for symbol, (time, book) in state["kept"].items()}
 
-    def put(self, symbol: str, time_us: int, sequence: int, sides: Sides) -> None:
-        """Take a book's newest state."""
-        self._kept[symbol] = (time_us, sequence, sides)
+    def put(self, symbol: str, time: str, book: str) -> None:
+        """Take a book's newest state: its event time, and the fields behind the receive time."""
+        self._kept[symbol] = (time, book)
 
     def forget(self, symbol: str) -> None:
         """Take it that a book is not whole any more."""
@@ -38,17 +33,17 @@ class Sampler:
         """Forget every book."""
         self._kept.clear()
 
-    def take(self, received_us: int) -> Iterator[_Kept]:
-        """Yield symbol, event time, sequence and levels of each book as of `sampled_us`."""
-        self.sampled_us = received_us - received_us % self._interval_us
-        self.due_us = self.sampled_us + self._interval_us
-        for symbol, (time_us, sequence, sides) in self._kept.items():
-            yield symbol, time_us, sequence, sides
+    def begin(self, received_us: int) -> int:
+        """Return the full second (Unix µs) that `kept` are the samples of."""
+        sampled_us = received_us - received_us % self._interval_us
+        self.due_us = sampled_us + self._interval_us
+        return sampled_us
+
+    def kept(self) -> Iterator[tuple[str, str, str]]:
+        """Yield symbol, event time and state of each book."""
+        for symbol, (time, book) in self._kept.items():
+            yield symbol, time, book
 
     def checkpoint(self) -> dict[str, Any]:
         """Return a JSON-able state to go on from."""
-        return {"due_us": self.due_us, "kept": self._kept}
-
-
-def _levels(kept: Sequence[Sequence[str]]) -> list[Level]:
-    return [(price, quantity) for price, quantity in kept]
+        return {"due_us": self.due_us, "kept": dict(self._kept)}

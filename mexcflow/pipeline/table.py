@@ -22,6 +22,7 @@ from mexcflow.store import DATABASE, Store, check_table, ensure_table, torn_file
 from mexcflow.store.coverage import Interval, write_intervals
 from mexcflow.store.fence import TableState, insert_running, table_state
 from mexcflow.store.scan import holds_rows
+from mexcflow.store.statements import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +36,12 @@ would go behind a hole."""
 class InsertSettings:
     """Where rows go, when they are flushed, what is left free on the disk.
 
-    `adopt`: take the table as it is, whoever wrote into it.
+    `stream` is the exchange and the symbol that the table holds. `adopt`: take the table as it is, whoever
+    wrote into it.
     """
 
     table: str
+    stream: Stream | None = None
     flush_interval_s: float = 1.0
     sync_interval_s: float = 1.0
     batch_frames: int = 10_000
@@ -81,7 +84,7 @@ class Table:
         """Raise for a table that is not ours; see whether it is there."""
         check_table(self._store, self._name)
         if table_state(self._store, self._name) is not None:
-            ensure_table(self._store, self._name)
+            ensure_table(self._store, self._name, self._settings.stream)
             self.ready = True
 
     def compare(self) -> None:
@@ -100,7 +103,7 @@ class Table:
         """
         if not self.ready:
             # not before the exchange has accepted the symbol: a typo must not leave a table behind
-            ensure_table(self._store, self._name)
+            ensure_table(self._store, self._name, self._settings.stream)
             self.ready = True
         if self.in_doubt is not None and self._landed(self.in_doubt, rows):
             return None

@@ -47,6 +47,7 @@ class TokenTable:
         self._store = store
         self._journal = journal
         self._name = settings.table
+        self._stream = settings.stream
         self._clock = clock
         self._intervals_written = 0
         self._uuid = ""
@@ -70,7 +71,7 @@ class TokenTable:
         """Raise for a table that is not ours, and where tokens are switched off."""
         check_table(self._store, self._name)
         check_tokens(self._store)
-        ensure_table(self._store, self._name)
+        ensure_table(self._store, self._name, self._stream)
         self._uuid = table_uuid(self._store, self._name)
         self.ready = True
 

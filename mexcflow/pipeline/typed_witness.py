@@ -13,7 +13,7 @@ from mexcflow.journal import Journal, Kind, Record, read_connected, read_disconn
 from mexcflow.model import Frame
 from mexcflow.pipeline.assemble import Assembler
 from mexcflow.pipeline.coverage import Coverage
-from mexcflow.pipeline.typed_decode import TypedBatch, decode_typed
+from mexcflow.pipeline.typed_decode import Heard, TypedBatch, decode_typed
 from mexcflow.pipeline.witness import LIVE_EVERY_S
 from mexcflow.store.coverage import Interval
 
@@ -73,15 +73,16 @@ class TypedWitness:
 
     def stored(self, batch: TypedBatch) -> None:
         """Count a batch that the tables have."""
-        for symbol, heard in batch.heard.items():
-            coverage = self._coverage.get(symbol)
-            if coverage is None:
+        for symbol in batch.heard:
+            if symbol not in self._coverage:
                 coverage = self._coverage[symbol] = self._new_coverage(symbol)
                 if began := self._connection:
                     self._to_write += coverage.connected(began["at_ns"], run=began["run"], host=began["host"])
-            # a line that stands proves all of its symbols alive, also those that have nothing to say
-            heard.last_ns = max(heard.last_ns, batch.last_ns)
-            self._to_write += coverage.stored(heard)
+        # a line that stands proves all of its symbols alive, also those that have nothing to say
+        for symbol, coverage in self._coverage.items():
+            of_symbol = batch.heard.get(symbol) or Heard()
+            of_symbol.last_ns = batch.last_ns
+            self._to_write += coverage.stored(of_symbol)
 
     def to_write(self, *, force: bool = False) -> list[Interval]:
         """Return what is to be written now; live intervals with it, twice a minute or when forced."""

@@ -5,14 +5,14 @@ added later gets what the others have, and a table that only some have in our fo
 is changed. Needs Keeper, the macros `shard` and `replica` on every node, and all nodes up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mexcflow.config import check_table_name
 from mexcflow.errors import Misuse, SchemaMismatch
 from mexcflow.store.forms import LOCAL, Kept
 from mexcflow.store.schema import SetupSummary, Tables, bring, refuse_mismatches, tables_of
-from mexcflow.store.statements import Statement, read_statements
+from mexcflow.store.statements import Statement, Stream, read_statements
 from mexcflow.store.store import Store
 
 _NODES = """
@@ -40,7 +40,9 @@ class _Spread(NamedTuple):
     selects: int
 
 
-def apply_on_cluster(store: Store, tables: Sequence[str], cluster: str) -> SetupSummary:
+def apply_on_cluster(
+    store: Store, tables: Sequence[str], cluster: str, streams: Mapping[str, Stream] | None = None
+) -> SetupSummary:
     """Bring all nodes of a cluster to what `sql/` says for these string tables; see `schema.apply`.
 
     Raises `Misuse` when there is no such cluster or its nodes are not told apart.
@@ -53,7 +55,7 @@ def apply_on_cluster(store: Store, tables: Sequence[str], cluster: str) -> Setup
                 hint=f"Give one that does not end in {LOCAL}",
             )
     nodes = _check_cluster(store, cluster)
-    statements = read_statements(tables, variant="cluster", cluster=cluster)
+    statements = read_statements(tables, streams, variant="cluster", cluster=cluster)
     existing = tables_of(store, statements)
     refuse_mismatches(statements, existing, kept=Kept.DISTRIBUTED)
     _refuse_other_cluster(statements, existing, cluster)

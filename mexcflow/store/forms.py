@@ -192,9 +192,10 @@ def existing_tables(store: Store, database: str = DATABASE) -> dict[str, Existin
     ):
         columns.setdefault(table, []).append((name, kind))
     return {
-        name: _existing(engine, tuple(columns[name]), select, full)
+        name: _existing(engine, tuple(columns.get(name, ())), select, full)
         for name, engine, select, full in found
-        if name in columns  # else it was dropped meanwhile
+        if name in columns
+        or engine == "View"  # one with parameters shows none; else it was dropped meanwhile
     }
 
 

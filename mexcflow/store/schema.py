@@ -15,12 +15,13 @@ from mexcflow.store.forms import (
     Flaw,
     Kept,
     existing_tables,
+    form_of,
     local_flaw,
     market_flaw,
     market_local_flaw,
     string_flaw,
 )
-from mexcflow.store.statements import Statement, needed_forms, read_statements
+from mexcflow.store.statements import Statement, Stream, needed_forms, read_statements
 from mexcflow.store.store import Store, quoted
 
 Tables = Mapping[str, Mapping[str, Existing]]
@@ -48,15 +49,15 @@ class SetupSummary:
             mine.extend(thing for thing in getattr(other, name) if thing not in mine)
 
 
-def ensure_table(store: Store, table: str) -> SetupSummary:
+def ensure_table(store: Store, table: str, stream: Stream | None = None) -> SetupSummary:
     """Create `table`, its views and what concerns no symbol where they are missing; see `apply`."""
-    return apply(store, [table])
+    return apply(store, [table], {table: stream} if stream else None)
 
 
 def check_table(store: Store, table: str) -> None:
     """Raise `SchemaMismatch` when `table`, or what goes with it, is there and not ours. Changes nothing."""
     check_table_name(table, where="--table")
-    statements = read_statements([table])
+    statements = read_statements([table], {table: ("", "")})  # of views only the names are looked at
     refuse_mismatches(statements, tables_of(store, statements))
 
 
@@ -65,17 +66,24 @@ def table_sql(table: str) -> str:
     return next(one.sql for one in read_statements([table]) if one.kind == "table" and one.of_symbol)
 
 
-def apply(store: Store, tables: Sequence[str], *, kept: Kept | None = None) -> SetupSummary:
+def apply(
+    store: Store,
+    tables: Sequence[str],
+    streams: Mapping[str, Stream] | None = None,
+    *,
+    kept: Kept | None = None,
+) -> SetupSummary:
     """Bring the databases to what `sql/` says for these string tables and return what was done.
 
-    Without tables, what concerns no symbol is still made. `kept` says how the string tables are to keep
+    Without tables, what concerns no symbol is still made. `streams` says what is in which of the tables: only
+    then the views that span all exchanges show it, from now on. `kept` says how the string tables are to keep
     their rows; by default a table that is there may be any of ours, and one that is made is StripeLog.
     Raises `SchemaMismatch`, before anything is changed, when a table of such a name has another form or has
     the name of one of our views.
     """
     for table in tables:
         check_table_name(table, where="--table")
-    statements = read_statements(tables, variant=_VARIANTS[kept or Kept.STRIPELOG])
+    statements = read_statements(tables, streams, variant=_VARIANTS[kept or Kept.STRIPELOG])
     existing = tables_of(store, statements)
     refuse_mismatches(statements, existing, kept=kept)
     summary = SetupSummary()
@@ -151,6 +159,8 @@ def _flaw(statement: Statement, tables: Mapping[str, Existing], kept: Kept | Non
         return None
     if statement.kind == "view":
         return None if there.engine == "View" else Flaw(f"{there}; needed is a view of that name")
+    if not statement.holds_rows:
+        return market_local_flaw(statement.name, there, form_of(statement.sql))
     if not statement.of_symbol:
         return _market_flaw(statement, tables, kept)
     if local:
@@ -163,8 +173,7 @@ def _market_flaw(statement: Statement, tables: Mapping[str, Existing], kept: Kep
     if kept is Kept.DISTRIBUTED and name.endswith(LOCAL):
         return market_local_flaw(name, there, needed_forms()[name.removesuffix(LOCAL)])
     flaw = market_flaw(name, tables, needed_forms()[name])
-    is_spread = kept is Kept.DISTRIBUTED and needed_forms()[name].engine != "Merge"
-    return flaw or (_not_kept(there, statement, kept) if is_spread else None)
+    return flaw or (_not_kept(there, statement, kept) if kept is Kept.DISTRIBUTED else None)
 
 
 def _not_kept(there: Existing, statement: Statement, kept: Kept | None) -> Flaw | None:
@@ -179,7 +188,7 @@ def _not_kept(there: Existing, statement: Statement, kept: Kept | None) -> Flaw 
 def _refuse_beside_cluster(statement: Statement, existing: Tables, kept: Kept | None) -> None:
     """Make no table of one server's own where all others are a cluster's."""
     coverage = existing.get("market_data", {}).get("coverage")
-    if statement.kind == "table" and kept is not Kept.DISTRIBUTED and coverage and coverage.cluster:
+    if statement.holds_rows and kept is not Kept.DISTRIBUTED and coverage and coverage.cluster:
         raise SchemaMismatch(
             f"there is no table {statement}, and the tables of this server are a cluster's",
             hint=f"Make it on all nodes: mexcflow setup --cluster {coverage.cluster}",

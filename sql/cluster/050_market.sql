@@ -155,22 +155,3 @@ SETTINGS
 
 CREATE TABLE IF NOT EXISTS market_data.contracts ON CLUSTER `market` AS market_data.contracts_local
 ENGINE = Distributed('market', 'market_data', 'contracts_local', cityHash64(exchange, symbol));
-
-CREATE TABLE IF NOT EXISTS market_data.string_tables_local ON CLUSTER `market`
-(
-    exchange LowCardinality(String),
-    symbol LowCardinality(String),
-    table String,
-    updated DateTime64(3, 'UTC')
-)
-ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}', updated)
-ORDER BY (exchange, symbol, table)
-SETTINGS
-    replicated_deduplication_window = 10000,
-    replicated_deduplication_window_seconds = 31536000,
-    fsync_after_insert = 1,
-    fsync_part_directory = 1,
-    max_suspicious_broken_parts = 1000000;
-
-CREATE TABLE IF NOT EXISTS market_data.string_tables ON CLUSTER `market` AS market_data.string_tables_local
-ENGINE = Distributed('market', 'market_data', 'string_tables_local', cityHash64(exchange, symbol));
