@@ -104,10 +104,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise Misuse(f"{where}: {self.exchange} goes into market_data", hint="Leave out the table")
             return msgspec.structs.replace(self, symbol=",".join(symbols))
         if len(symbols) > 1:
-            raise Misuse(
-                f"{where}: several symbols of {self.exchange}: {', '.join(symbols)}",
-                hint="A table holds one symbol: one instance for each",
-            )
+            named = f"{where}: several symbols of {self.exchange}: {', '.join(symbols)}"
+            raise Misuse(named, hint="A table holds one symbol: one instance for each")
         if read_duration(str(self.book_interval), where=f"{where}: book_interval"):
             raise Misuse(f"{where}: book_interval is for typed tables; {self.exchange} stores every frame")
         table = self.table or default_table(symbols[0])

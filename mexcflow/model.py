@@ -171,7 +171,7 @@ class TypedReading(msgspec.Struct, frozen=True, gc=False):
     `channel` and `rows` are set for DATA; all rows are of the channel's kind. `topics` (names) or `request`
     (an id) say what an ACK or an ERROR is about, as far as it says so. `text` is the exchange's own text of
     an ERROR; `permanent` marks one that would come again, an unknown symbol. `restart`: the exchange asks us
-    to connect anew.
+    to connect anew. `polled`: it is the answer to a poll, and says nothing of the connection.
     """
 
     kind: Kind
@@ -182,6 +182,7 @@ class TypedReading(msgspec.Struct, frozen=True, gc=False):
     topics: tuple[str, ...] = ()
     request: int | None = None
     restart: bool = False
+    polled: bool = False
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True):

@@ -216,3 +216,13 @@ def test_a_captured_sequence_with_a_frame_left_out_shows_the_hole(market, symbol
         number = after.previous if after.previous is not None else after.first
         assert str(number) in why
         assert why.endswith(f"after u {before.sequence}")
+
+
+def test_the_captured_answer_to_a_poll_is_open_interest():
+    (line,) = lines("binance_futures.rest_openInterest.2021_2022.jsonl")
+    said = json.loads(line)
+    exchange = Binance(Wanted(symbols=(said["symbol"],), channels=CHANNELS))
+    reading = exchange.read(line.encode())
+    row = Ticker(said["symbol"], said["time"] * 1000, open_interest=said["openInterest"])
+    assert (reading.kind, reading.channel, reading.polled) == (Kind.DATA, "ticker", True)
+    assert list(reading.rows) == [row]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mexcflow.journal import Journal
+from mexcflow.journal import Journal, Kind
 from tests.journals import (
     STREAM,
     HeldClock,
@@ -15,6 +15,7 @@ from tests.journals import (
     drain,
     frames,
     names,
+    positions,
     settings,
 )
 
@@ -132,6 +133,45 @@ def test_append_and_take_and_sync_and_tidy_at_the_same_time(folder: Path, fsync_
     journal.sync()
     journal.tidy()
     assert len(names(folder)) < 10
+    journal.close()
+
+
+@pytest.mark.parametrize("fsync_s", [0, float("inf")])
+def test_what_comes_beside_the_connection_is_kept_once_and_only_while_it_stands(folder: Path, fsync_s: float):
+    journal = Journal(folder, STREAM, settings=settings(fsync_s=fsync_s, segment_bytes=2000))
+    received: list[bytes] = []
+    counts = [0, 0]
+
+    def receive() -> None:
+        journal.connected(len(received), channels=(), url="")
+        for payload in frames(5, len(received)):
+            journal.append(len(received), [payload])
+            received.append(payload)
+        journal.disconnected(len(received), reason="x", since_ns=1)
+        time.sleep(0.0005)
+
+    def beside(which: int) -> None:
+        journal.append(7, [b"beside %d %d" % (which, counts[which])], beside=True)
+        counts[which] += 1
+        time.sleep(0.0003)
+
+    Together(receive, lambda: beside(0), lambda: beside(1)).run(0.7)
+    records = [record for _, record in positions(folder)]
+    assert [one.payload for one in records if one.payload.startswith(b"frame")] == received
+    for which in (b"0", b"1"):
+        numbers = [int(one.payload[9:]) for one in records if one.payload.startswith(b"beside " + which)]
+        assert numbers == sorted(set(numbers))
+        assert 0 < len(numbers) < counts[int(which)]
+    stands = False
+    for one in records:
+        if one.kind in (Kind.CONNECTED, Kind.DISCONNECTED):
+            stands = one.kind is Kind.CONNECTED
+        elif one.kind is Kind.FRAME:
+            assert stands, one
+    kept = [one.payload for one in records if one.kind is Kind.FRAME]
+    assert journal.backlog == len(kept)
+    assert list(drain(journal)) == kept
+    assert (journal.backlog, journal.drained) == (0, True)
     journal.close()
 
 

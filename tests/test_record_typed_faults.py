@@ -11,7 +11,7 @@ from mexcflow.simulator.market import Depth
 from mexcflow.simulator.published import Books
 from tests.conftest import wait_for
 from tests.test_record import assert_adds_up, statistics
-from tests.typed_recording import SYMBOLS, received_all, record, simulated
+from tests.typed_recording import SYMBOLS, received_all, record, simulated, sockets
 from tests.typed_wire import DEPTHS, Levels, coverage, dead_letters, said, stored
 
 TAIL = 60
@@ -20,13 +20,13 @@ PROVED = {"bybit": 50, "coinbase": 20, "kraken": 10}
 """Levels a side that the exchange's rule covers: Kraken's checksum is of ten."""
 DISTURBED = {
     "binance": Faults(
-        drop_every_s=1.7,
+        drop_every_s=1.2,
         garbage_every_s=0.2,
         duplicate_every_s=0.3,
         out_of_order_every_s=0.37,
         lose_every_s=0.41,
     ),
-    "coinbase": Faults(drop_every_s=1.7, garbage_every_s=0.2, duplicate_every_s=0.3),  # has no numbers
+    "coinbase": Faults(drop_every_s=1.2, garbage_every_s=0.2, duplicate_every_s=0.3),  # has no numbers
 }
 
 
@@ -56,8 +56,7 @@ def truth(monkeypatch) -> dict[str, list[tuple[Levels, Levels]]]:
 def test_what_is_stored_is_true_whatever_happens_to_the_connection(start, tmp_path, name, truth):
     with simulated(name, faults=DISTURBED.get(name, DISTURBED["binance"])) as exchange:
         running = record(start, exchange, name, *SYMBOLS[name], options=("--max-errors", "1000"))
-        sockets = 1 + (name in ("binance", "okx"))
-        wait_for(lambda: exchange.connections >= 3 * sockets, what=running.err, seconds=30)
+        wait_for(lambda: exchange.connections >= 3 * sockets(name), what=running.err, seconds=30)
         before = len(exchange.sent)
         wait_for(lambda: len(exchange.sent) > before + 300, what=running.err)
         assert running.stop() == 0, running.err
@@ -142,4 +141,4 @@ def test_a_lost_frame_is_written_down_with_both_numbers_and_the_book_is_whole_ag
         assert count == len(missing)
     assert set(found) == ({"book"} if book else set()) | ({"trade"} if trade else set())
     assert len(gaps) == len(found)
-    assert exchange.connections == 1 + (name == "binance")
+    assert exchange.connections == sockets(name)

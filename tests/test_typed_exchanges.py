@@ -2,8 +2,8 @@
 
 A line of `frames/<name>.jsonl` is a case: `about`, `frame` (text), `kind` and, where they are not empty,
 `channel`, `rows` (the fields of each row that say something), `text`, `permanent`, `topics`, `request`,
-`restart`; of a dead letter `reason`, a part of why it is one. Wanted is every channel of the exchange's
-example and of each symbol in the rows; a line `{"wanted": {...}}` changes that.
+`restart`, `polled`; of a dead letter `reason`, a part of why it is one. Wanted is every channel of the
+exchange's example and of each symbol in the rows; a line `{"wanted": {...}}` changes that.
 """
 
 import itertools
@@ -20,7 +20,9 @@ from mexcflow.model import BookUpdate, Candle, Kind, Ticker, Trade, TypedReading
 
 FOLDER = Path(__file__).parent / "frames"
 ROW = {"trade": Trade, "book": BookUpdate, "ticker": Ticker, "candle": Candle}
-EXTRA = {"text": "", "permanent": False, "topics": [], "request": None, "restart": False}
+EXTRA = {
+    "text": "", "permanent": False, "topics": [], "request": None, "restart": False, "polled": False
+}  # fmt: skip
 FILES = {name: FOLDER / f"{name}.jsonl" for name in TYPED}
 LINES = {
     name: [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -102,7 +104,7 @@ def test_only_market_data_looks_like_it_and_only_deltas_like_deltas(name):
     for case in CASES[name]:
         payload = case["frame"].encode()
         if case["kind"] == Kind.DATA:
-            assert exchange.is_market_data(payload), case["about"]
+            assert exchange.is_market_data(payload) == (not case.get("polled")), case["about"]
             if not exchange.whole_books:
                 assert exchange.is_book_delta(payload) == (case["channel"] == "book"), case["about"]
         elif case["kind"] in (Kind.ACK, Kind.PONG, Kind.ERROR):

@@ -5,8 +5,8 @@ an exchange. It shares nothing with the one it judges. It reads what the simulat
 
 Rows of both sides: a trade is (symbol, time µs, id, price, quantity, base quantity, side), a book (symbol,
 time µs, sequence, bids, asks), a ticker (symbol, time µs, last, mark, index, open interest, funding rate,
-next funding ms), a candle (symbol, interval, open ms) and what it came to: open, high, low, close, volume, quote
-volume, trades, closed. Numbers are `Decimal`. A time that the frame does not say is 0.
+next funding ms), a candle (symbol, interval, open ms) and what it came to: open, high, low, close, volume,
+quote volume, trades, closed. Numbers are `Decimal`. A time that the frame does not say is 0.
 """
 
 import json
@@ -239,36 +239,38 @@ _STREAM = "symbol, if(event_time = receive_time, 0, toUnixTimestamp64Micro(event
 _BOOKS = f"""
 SELECT {_STREAM}, sequence, toString(`bids.price`), toString(`bids.quantity`), toString(`asks.price`),
        toString(`asks.quantity`)
-FROM market_data.books ORDER BY receive_time, event_time, sequence SETTINGS max_threads = 1"""
+FROM market_data.books WHERE %s ORDER BY receive_time, event_time, sequence SETTINGS max_threads = 1"""
 _TICKERS = f"""
 SELECT {_STREAM}, last_price, mark_price, index_price, open_interest, funding_rate,
        toUnixTimestamp64Milli(next_funding_time)
-FROM market_data.tickers"""
+FROM market_data.tickers WHERE %s"""
 _CANDLES = """
 SELECT symbol, interval, toUnixTimestamp64Milli(open_time), open, high, low, close, volume, quote_volume,
        trades, closed
-FROM market_data.candles FINAL"""
+FROM market_data.candles FINAL WHERE %s"""
 _TRADES = f"""
 SELECT {_STREAM}, trade_id, price, quantity, base_quantity, toString(side)
-FROM market_data.trades %s ORDER BY receive_time, trade_id"""
+FROM market_data.trades FINAL WHERE %s ORDER BY receive_time, trade_id"""
 
 
-def stored(data: Path) -> Rows:
-    """Return what the typed tables of a data folder hold."""
+def stored(data: Path, exchange: str = "") -> Rows:
+    """Return what the typed tables of a data folder hold, of one exchange or of all."""
     with open_store(str(data), create=False) as store:
-        return held(store)
+        return held(store, exchange)
 
 
-def held(store: Store) -> Rows:
-    """Return what the typed tables of a database hold."""
+def held(store: Store, exchange: str = "") -> Rows:
+    """Return what the typed tables of a database hold, of one exchange or of all."""
+    of = f"exchange = '{exchange}'" if exchange else "true"
     rows = Rows(
-        trades=store.query(_TRADES % "FINAL"),
+        trades=store.query(_TRADES % of),
         books=[
-            (*row[:3], levels(_pairs(*row[3:5])), levels(_pairs(*row[5:]))) for row in store.query(_BOOKS)
+            (*row[:3], levels(_pairs(*row[3:5])), levels(_pairs(*row[5:])))
+            for row in store.query(_BOOKS % of)
         ],
-        tickers=store.query(_TICKERS),
+        tickers=store.query(_TICKERS % of),
     )
-    for symbol, interval, begun, *values in store.query(_CANDLES):
+    for symbol, interval, begun, *values in store.query(_CANDLES % of):
         rows.candles[symbol, interval, begun] = (*values[:-1], bool(values[-1]))
     return rows
 

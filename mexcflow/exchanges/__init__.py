@@ -11,7 +11,7 @@ from mexcflow.exchanges.exchange import Exchange
 from mexcflow.exchanges.kraken import Kraken
 from mexcflow.exchanges.mexc import Mexc
 from mexcflow.exchanges.okx import Okx
-from mexcflow.exchanges.typed import TypedExchange
+from mexcflow.exchanges.typed import Poll, Polled, TypedExchange
 
 REGISTRY: dict[str, type[Exchange]] = {
     Mexc.name: Mexc,
@@ -30,6 +30,8 @@ TYPED: dict[str, type[TypedExchange]] = {
 
 __all__ = [
     "Exchange",
+    "Poll",
+    "Polled",
     "REGISTRY",
     "TYPED",
     "TypedExchange",

@@ -18,13 +18,15 @@ Oddities that this file knows of:
 - `pu` is the `u` of the frame before, while `U` need not be the number behind it. The first change behind a
   REST snapshot either covers its `lastUpdateId` or has it as `pu`; those up to that number are in it.
 - Delivery contracts have an empty funding rate and 0 as next funding time.
-- Open interest comes over REST only, so it is not recorded.
+- Open interest comes over REST only, a symbol at a time, in base units. One request weighs 1, and 2400 a
+  minute are allowed to an address.
 - `@trade`, which is not documented, sends `X:"NA"` with price and quantity 0. It is not subscribed.
 - `q` of aggTrade has the retail price improvement orders in it, `nq` has not. `q` is taken.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -49,7 +51,7 @@ from mexcflow.exchanges.binance_frames import (
 from mexcflow.exchanges.binance_streams import BinanceStreams
 from mexcflow.exchanges.book import Book
 from mexcflow.exchanges.numbers import exact
-from mexcflow.exchanges.typed import Limits, Listing
+from mexcflow.exchanges.typed import Limits, Listing, Poll
 from mexcflow.model import BookUpdate, Ticker, TypedReading
 
 
@@ -80,9 +82,17 @@ class _Mark(msgspec.Struct, gc=False):
     T: int = 0
 
 
+class _OpenInterest(msgspec.Struct, gc=False):
+    symbol: str
+    openInterest: str  # noqa: N815
+    time: int
+
+
+_POLL_EVERY_S, _POLLS_PER_S = 10.0, 4.0
 _decode_depth = msgspec.json.Decoder(Combined[_Depth]).decode
 _decode_snapshot = msgspec.json.Decoder(_Snapshot).decode
 _decode_mark = msgspec.json.Decoder(Combined[_Mark]).decode
+_decode_open_interest = msgspec.json.Decoder(_OpenInterest).decode
 
 
 def _read_top(payload: bytes, symbol: str) -> TypedReading:
@@ -154,6 +164,23 @@ class Binance(BinanceStreams):
         "24hrTicker": read_last,
         "kline": read_candle,
     }
+
+    def polls(self) -> tuple[Poll, ...]:
+        """Return what brings the open interest of each symbol: with many of them more seldom."""
+        if "ticker" not in self._wanted.channels:
+            return ()
+        symbols = self._wanted.symbols
+        every_s = max(_POLL_EVERY_S, len(symbols) / _POLLS_PER_S)
+        url = "https://fapi.binance.com/fapi/v1/openInterest?symbol="
+        return tuple(Poll("market", symbol, url + quote(symbol), every_s) for symbol in symbols)
+
+    def read_polled(self, payload: bytes, symbol: str) -> TypedReading:
+        """Return the open interest that was asked for."""
+        said = _decode_open_interest(payload)
+        if said.symbol != symbol:
+            other_symbol(said.symbol, symbol)
+        row = Ticker(symbol, us(said.time), open_interest=positive(said.openInterest))
+        return TypedReading(DATA, "ticker", (row,), polled=True)
 
     def check_book(self, book: Book | None, last: int | None, update: BookUpdate) -> str:
         """Return why an update shows that something is missing, with both numbers; "" if nothing is."""

@@ -42,6 +42,7 @@ class _Envelope(msgspec.Struct, gc=False):
     stream: str = ""
     e: str = ""
     s: str = ""
+    symbol: str = ""
     result: Raw | UnsetType = UNSET
     error: _Error | None = None
     code: int | None = None
@@ -129,7 +130,13 @@ class BinanceStreams:
             return self.events[frame.e](b'{"data":%b}' % payload, self._symbol(frame.s.lower()))
         if frame.e:
             raise Undecodable(f"unknown event {frame.e[:40]!r}")
+        if frame.symbol:  # of REST, which writes it in full
+            return self.read_polled(payload, self._symbol(frame.symbol.lower()))
         return _read_answer(frame)
+
+    def read_polled(self, payload: bytes, symbol: str) -> TypedReading:
+        """Return what an answer of REST is read as."""
+        raise Undecodable("neither data nor an answer")
 
     def _reader(self, stream: str) -> tuple[Reader, str]:
         name, _, kind = stream.partition("@")

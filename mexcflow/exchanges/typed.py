@@ -5,7 +5,7 @@ their expected rows: `README.md` in this folder leads through it.
 """
 
 import math
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from mexcflow.exchanges.book import Book
 from mexcflow.model import BookUpdate, Instrument, Request, Topic, TypedReading, Wanted
@@ -29,6 +29,19 @@ class Listing(NamedTuple):
 
     instruments: list[Instrument]
     next_url: str = ""
+
+
+class Poll(NamedTuple):
+    """A GET that is repeated every so many seconds, for what no websocket brings of a symbol.
+
+    `socket`: the answers go with the connection of that socket which carries the symbol, and only while it
+    stands.
+    """
+
+    socket: str
+    symbol: str
+    url: str
+    every_s: float
 
 
 class TypedExchange(Protocol):
@@ -97,3 +110,14 @@ class TypedExchange(Protocol):
     @staticmethod
     def read_instruments(body: bytes) -> Listing:
         """Return a page of the list of symbols; `ValueError` for an answer that is none."""
+
+
+@runtime_checkable
+class Polled(Protocol):
+    """What the file of an exchange offers as well, if some of it comes over REST only."""
+
+    def polls(self) -> tuple[Poll, ...]:
+        """Return what is to be asked, so seldom that all symbols together keep well within its limits.
+
+        `read` tells the answers from all frames, and marks their readings as `polled`.
+        """

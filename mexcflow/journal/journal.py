@@ -5,7 +5,7 @@ each batch before its INSERT, and acknowledges it once the table has it. So the 
 and after a crash the same path goes on where the acknowledgement ended. `format.py` says what is written;
 `opening.py`, what happens to what an earlier run left.
 
-One writer and one reader, each in a thread of its own; the properties from any.
+One thread receives and one reads; any may append what comes beside the connection, and ask the properties.
 """
 
 import contextlib
@@ -95,17 +95,18 @@ class Journal:
         """Return the time of the oldest record that an earlier run left; 0 when there is none."""
         first = None if self.drained else self._reader.take(1, 1)
         self._reader.seek(self._ledger.end)
-        if first is None:
-            return 0
-        return first.frames[0].received_ns if first.control is None else first.control.at_ns
+        return first.first_ns if first else 0
 
     # ---- the receive thread
 
-    def append(self, received_ns: int, payloads: list[bytes]) -> None:
-        """Keep the messages of one read; when this returns, a SIGKILL does not take them any more."""
-        if not payloads:
-            return
+    def append(self, received_ns: int, payloads: list[bytes], *, beside: bool = False) -> None:
+        """Keep the messages of one read; when this returns, a SIGKILL does not take them any more.
+
+        `beside`: they came by another way, and in any thread. Without a connection they are not kept.
+        """
         with self._changed:
+            if not payloads or (beside and not self._ledger.connected):
+                return
             self._writer.append(Kind.FRAME, received_ns, payloads, received=True)
             self._ledger.frames += len(payloads)
             self._ledger.last_ns = received_ns
@@ -171,9 +172,7 @@ class Journal:
             self._taken = taken
             if taken is not None:
                 self._unread = max(0, self._unread - len(taken.frames) - (taken.control is not None))
-                self._waiting_since_ns = (
-                    taken.control.at_ns if taken.control else taken.frames[-1].received_ns
-                )
+                self._waiting_since_ns = taken.last_ns
             self._read_to = self._reader.position
             if self._read_to >= self._writer.received:
                 self._unread = 0

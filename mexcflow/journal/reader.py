@@ -37,6 +37,16 @@ class Taken(NamedTuple):
     end: Position
     full: bool
 
+    @property
+    def first_ns(self) -> int:
+        """The time of the first of it."""
+        return self.control.at_ns if self.control else self.frames[0].received_ns
+
+    @property
+    def last_ns(self) -> int:
+        """The time of the last of it."""
+        return self.control.at_ns if self.control else self.frames[-1].received_ns
+
 
 class Reader:
     """Reads frames and records of connections, in order, as far as `writer` has written."""

@@ -8,26 +8,29 @@ in the journal with each acknowledgement.
 A state machine without I/O or clock: the receive times of the frames are its clock.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mexcflow.exchanges import TypedExchange
+from mexcflow.exchanges import Polled, TypedExchange
 from mexcflow.exchanges.book import Level
-from mexcflow.exchanges.numbers import exact
 from mexcflow.model import BookUpdate, Candle, Ticker, Trade, TypedReading, Undecodable
 from mexcflow.pipeline.blocks import Blocks, spelled_us
 from mexcflow.pipeline.books import Books, Standing, named_in
 from mexcflow.pipeline.candles import Candles
+from mexcflow.pipeline.levels import arrays
+from mexcflow.pipeline.overlap import Overlap
 from mexcflow.pipeline.sampler import Sampler
 from mexcflow.pipeline.sequence import Gap
 from mexcflow.store.market import BOOKS, CANDLES, TICKERS, TRADES
 from mexcflow.store.tsv import escaped
 
-_NUMBERS = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?(?:,[0-9]{1,18}(?:\.[0-9]{1,18})?)*").fullmatch
+"""Plain decimals with commas between them; nothing is tried twice, which halves its time."""
 _NOTHING = "\\N"
 _OVERLAP_US = 10_000_000
 """After a connection took over from another one, its first frames may be older than the last of that one."""
+_KEPT_POLLS = 6
+"""What was polled holds for so many of its intervals, should no new answer come."""
+_NOT_POLLED: tuple[int, list[int]] = (2**63, [])
 _TICKER_FIELDS = ("last", "mark", "index", "open_interest", "funding_rate", "next_funding_us")
 
 
@@ -41,17 +44,23 @@ class Assembler:
         self._exchange = exchange
         self._prefixes = {
             symbol: f"{exchange.name}\t{escaped(symbol)}\t"
-            for symbol in {one.symbol for one in exchange.topics()}
+            for symbol in dict.fromkeys(one.symbol for one in exchange.topics())
         }
+        self._of_trades = {symbol: f"trade/{symbol}" for symbol in self._prefixes}
         self._books = Books(exchange, state.get("books"))
         self._sampler = Sampler(book_interval_us, state.get("sampled")) if book_interval_us else None
         self._candles = Candles(state.get("candles"))
         self._tickers: dict[str, list[Any]] = {
             name: list(one) for name, one in state.get("tickers", {}).items()
         }
+        # by symbol: until when (µs) what was polled holds, and which of the ticker's values it is
+        self._polled: dict[str, tuple[int, list[int]]] = dict(state.get("polled", {}))
+        polls = exchange.polls() if isinstance(exchange, Polled) else ()
+        self._keep_polled_us = round(_KEPT_POLLS * max((poll.every_s for poll in polls), default=0) * 1e6)
         self._trade_ids: dict[str, int] = dict(state.get("trade_ids", {}))
         self._sequences: dict[str, int] = dict(state.get("sequences", {}))
         self._at_ns: dict[str, int] = dict(state.get("at_ns", {}))
+        self._overlap = Overlap(state.get("overlap"))
         self._overlap_until_us: int = state.get("overlap_until_us", 0)
         self._take: dict[str, Callable[[Any, int], None]] = {
             "trade": self._trades,
@@ -62,19 +71,23 @@ class Assembler:
         self.blocks = Blocks()
         self.gaps: list[tuple[str, Gap]] = []
         self.duplicates = self.backwards = self.broken = 0
+        self.due_ns = 0
+        """When `tick` is next to be called."""
 
     def connected(self, at_ns: int, *, handover: bool) -> None:
         """Begin a connection: what only holds within one is forgotten, ids of trades go on."""
-        self._books.reset()
-        self._tickers.clear()
-        if not handover:
-            self._candles.reset()
-        if self._sampler:
-            self._sampler.reset()
         if handover:
             self._overlap_until_us = at_ns // 1000 + _OVERLAP_US
+            self._overlap.begin(self._books, self._overlap_until_us)
         else:
             self._sequences.clear()
+            self._overlap.reset()
+            self._candles.reset()
+        self._books.reset()
+        self._tickers.clear()
+        self._polled.clear()
+        if self._sampler:
+            self._sampler.reset()
 
     def tick(self, received_us: int) -> None:
         """Let the time of a frame pass, before it is taken: samples fall due, candles end."""
@@ -85,13 +98,20 @@ class Assembler:
         if received_us >= self._candles.due_us:
             for candle in self._candles.ended(received_us):
                 self._add_candle(candle, spelled_us(received_us))
+        self._set_due()
+
+    def _set_due(self) -> None:
+        due_us = self._candles.due_us
+        self.due_ns = 1000 * (due_us if self._sampler is None else min(due_us, self._sampler.due_us))
 
     def take(self, reading: TypedReading, received_ns: int) -> int:
         """Take the rows of a frame of market data; returns how many rows it became."""
-        received_us = received_ns // 1000
-        before = len(self.blocks)
-        self._take[reading.channel](reading.rows, received_us)
-        return len(self.blocks) - before
+        blocks = self.blocks
+        before = blocks.rows
+        if reading.polled:
+            self._note_polled(reading.rows, received_ns // 1000)
+        self._take[reading.channel](reading.rows, received_ns // 1000)
+        return blocks.rows - before
 
     def lost(self, payload: bytes, received_ns: int) -> None:
         """Take note of a frame that could not be decoded: deltas of a book may have been in it."""
@@ -111,29 +131,32 @@ class Assembler:
 
     def _trades(self, rows: Sequence[Trade], received_us: int) -> None:
         received = spelled_us(received_us)
+        consecutive = self._exchange.consecutive_trades
         lines = []
         for trade in rows:
-            if self._exchange.consecutive_trades:
-                self._follow(trade, received_us)
+            symbol, number = trade.symbol, trade.id
+            if consecutive:
+                self._follow(symbol, int(number), received_us)
+            if not number.isalnum():
+                number = escaped(number)
             time = str(trade.time_us)
             lines.append(
-                f"{self._prefixes[trade.symbol]}{time[:10]}.{time[10:]}\t{received}\t{escaped(trade.id)}\t"
+                f"{self._prefixes[symbol]}{time[:10]}.{time[10:]}\t{received}\t{number}\t"
                 f"{trade.price}\t{trade.quantity}\t{trade.base_quantity or _NOTHING}\t{trade.side}\n"
             )
         self.blocks.extend(TRADES, lines)
 
-    def _follow(self, trade: Trade, received_us: int) -> None:
-        symbol, number = trade.symbol, int(trade.id)
+    def _follow(self, symbol: str, number: int, received_us: int) -> None:
         last = self._trade_ids.get(symbol)
-        if last is not None and number <= last:
-            # sent again after a new connection, or one that fills a hole: the table knows it by its id
-            self.duplicates += 1
-            return
-        if last is not None and number > last + 1:
+        if last is not None and number != last + 1:
+            if number <= last:
+                # sent again after a new connection, or one that fills a hole: the table knows it by its id
+                self.duplicates += 1
+                return
             missing = number - last - 1
             self._gap("trade", symbol, received_us, f"{missing} trades missing: {number} after {last}")
         self._trade_ids[symbol] = number
-        self._at_ns[f"trade/{symbol}"] = received_us * 1000
+        self._at_ns[self._of_trades[symbol]] = received_us * 1000
 
     def _book(self, rows: Sequence[BookUpdate], received_us: int) -> None:
         for update in rows:
@@ -172,7 +195,11 @@ class Assembler:
                 self._sampler.forget(update.symbol)
             return
         sides = self._books.top(update.symbol)
-        if sides is not None:
+        if sides is None:
+            return
+        if self._overlap.is_known(update, sides, received_us):
+            self.duplicates += 1
+        else:
             self._add_book(update, sides, received_us)
 
     def _add_book(
@@ -181,7 +208,7 @@ class Assembler:
         symbol, depth = update.symbol, self._exchange.book_depth
         bids, asks = sides
         time = spelled_us(update.time_us or received_us)
-        state = f"{update.sequence or 0}\t{_arrays(bids[:depth])}\t{_arrays(asks[:depth])}"
+        state = f"{update.sequence or 0}\t{arrays(bids[:depth])}\t{arrays(asks[:depth])}"
         self._at_ns[f"book/{symbol}"] = received_us * 1000
         if self._sampler is not None:
             self._sampler.put(symbol, time, state)
@@ -189,10 +216,19 @@ class Assembler:
             received = spelled_us(received_us)
             self.blocks.add(BOOKS, f"{self._prefixes[symbol]}{time}\t{received}\t{state}\n")
 
+    def _note_polled(self, rows: Sequence[Any], received_us: int) -> None:
+        for row in rows:
+            places = [place for place, field in enumerate(_TICKER_FIELDS) if getattr(row, field) is not None]
+            self._polled[row.symbol] = received_us + self._keep_polled_us, places
+
     def _ticker(self, rows: Sequence[Ticker], received_us: int) -> None:
         received = spelled_us(received_us)
         for ticker in rows:
             known = self._tickers.setdefault(ticker.symbol, [None] * len(_TICKER_FIELDS))
+            until_us, places = self._polled.get(ticker.symbol, _NOT_POLLED)
+            if received_us > until_us:  # who would not say so would make it look like news for ever
+                for place in places:
+                    known[place] = None
             for index, field in enumerate(_TICKER_FIELDS):
                 value = getattr(ticker, field)
                 if value is not None:
@@ -211,6 +247,7 @@ class Assembler:
                 candle.time_us = received_us
             for one in self._candles.take(candle):
                 self._add_candle(one, received)
+        self._set_due()
 
     def _add_candle(self, candle: Candle, received: str) -> None:
         optional = (candle.volume, candle.quote_volume, candle.trades)
@@ -249,23 +286,10 @@ class Assembler:
             "sampled": self._sampler.checkpoint() if self._sampler else None,
             "candles": self._candles.checkpoint(),
             "tickers": self._tickers,
+            "polled": self._polled,
             "trade_ids": dict(self._trade_ids),
             "sequences": dict(self._sequences),
             "at_ns": dict(self._at_ns),
+            "overlap": self._overlap.checkpoint(),
             "overlap_until_us": self._overlap_until_us,
         }
-
-
-def _arrays(levels: Sequence[Level]) -> str:
-    """Return the prices and the quantities of a side as two fields; raises `Undecodable`."""
-    if not levels:
-        return "[]\t[]"
-    prices, quantities = zip(*levels, strict=True)
-    return f"[{_joined(prices)}]\t[{_joined(quantities)}]"
-
-
-def _joined(numbers: Sequence[str]) -> str:
-    joined = ",".join(numbers)
-    if _NUMBERS(joined) and "," not in "".join(numbers):
-        return joined
-    return ",".join([exact(number) for number in numbers])

@@ -9,24 +9,24 @@ _FIRST_US, _LAST_US = 10**15, 10**16 - 1
 
 
 class Blocks:
-    """Lines by table; its length is the number of rows of all tables."""
+    """Lines by table; its length is the number of rows of all tables, and so is `rows`."""
 
     def __init__(self) -> None:
         self._lines: dict[MarketTable, list[str]] = {}
-        self._rows = 0
+        self.rows = 0
 
     def __len__(self) -> int:
-        return self._rows
+        return self.rows
 
     def add(self, table: MarketTable, line: str) -> None:
         """Take one row."""
         self._lines.setdefault(table, []).append(line)
-        self._rows += 1
+        self.rows += 1
 
     def extend(self, table: MarketTable, lines: Sequence[str]) -> None:
         """Take several rows of one table."""
         self._lines.setdefault(table, []).extend(lines)
-        self._rows += len(lines)
+        self.rows += len(lines)
 
     def of(self, table: MarketTable) -> int:
         """Return how many rows are for a table."""
@@ -43,5 +43,5 @@ class Blocks:
 
 def spelled_us(us: int) -> str:
     """Return Unix µs as a DateTime64 is read exactly: seconds, a point, six digits."""
-    text = str(min(max(us, _FIRST_US), _LAST_US))
+    text = str(us if _FIRST_US <= us <= _LAST_US else min(max(us, _FIRST_US), _LAST_US))
     return f"{text[:10]}.{text[10:]}"

@@ -21,6 +21,7 @@ from mexcflow.pipeline.converse import Conversation
 from mexcflow.pipeline.insert import Inserter
 from mexcflow.pipeline.parts import Settings, open_journal
 from mexcflow.pipeline.plan import Connection, Pace, plan
+from mexcflow.pipeline.poll import Poller
 from mexcflow.pipeline.receive import Receiver, SessionMaker
 from mexcflow.pipeline.route import Route
 from mexcflow.pipeline.session import StringSession
@@ -37,12 +38,22 @@ MARKET = "market_data"
 
 @dataclass(frozen=True)
 class Feed:
-    """The parts of one connection; `name` is '' for the only one of an instance."""
+    """The parts of one connection; `name` is '' for the only one of an instance.
+
+    `poller`: where something of its symbols comes over REST only.
+    """
 
     name: str
     journal: Journal
     receiver: Receiver
     inserter: Inserter
+    poller: Poller | None = None
+
+    def stop_receiving(self, reason: str) -> None:
+        """End soon what writes the journal, which is told the reason."""
+        if self.poller is not None:
+            self.poller.stop()
+        self.receiver.stop(reason)
 
 
 @dataclass(frozen=True)
@@ -92,12 +103,15 @@ class Maker:
         journal = open_journal(settings, settings.folder / name, self.stream, clock=self.clock)
         sessions = partial(Conversation, exchange, connection.topics)
         lifetime_s = settings.lifetime_s or exchange.limits.lifetime_s
-        return Feed(
-            name,
-            journal,
-            self._receiver(sessions, open_paced, journal, name, lifetime_s=lifetime_s),
-            self.inserter(journal, self.typed_target(exchange, connection.channels, journal)),
+        receiver = self._receiver(sessions, open_paced, journal, name, lifetime_s=lifetime_s)
+        inserter = self.inserter(journal, self.typed_target(exchange, connection.channels, journal))
+        if not connection.polls:
+            return Feed(name, journal, receiver, inserter)
+        proxies = settings.instance.all_proxies
+        poller = Poller(
+            exchange, connection.polls, journal, lambda: receiver.stands, proxies, clock=self.clock
         )
+        return Feed(name, journal, receiver, inserter, poller)
 
     def _receiver(
         self,

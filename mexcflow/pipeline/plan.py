@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 from mexcflow.clock import Clock
-from mexcflow.exchanges import TypedExchange
+from mexcflow.exchanges import Poll, Polled, TypedExchange
 from mexcflow.model import Topic
+from mexcflow.pipeline.rest import at_endpoint
 
 _FULL = 0.9
 """How much of its topics a connection is given: resubscribing may need a few more for a moment."""
@@ -14,11 +15,15 @@ _FULL = 0.9
 
 @dataclass(frozen=True)
 class Connection:
-    """One connection of an instance: its name (also its journal's folder), its URL, what it subscribes."""
+    """One connection of an instance: its name (also its journal's folder), its URL, what it subscribes.
+
+    `polls` is what is asked over REST of its symbols meanwhile.
+    """
 
     name: str
     url: str
     topics: tuple[Topic, ...]
+    polls: tuple[Poll, ...] = ()
 
     @property
     def channels(self) -> dict[str, tuple[str, ...]]:
@@ -68,8 +73,20 @@ def plan(exchange: TypedExchange, endpoint: str = "") -> tuple[Connection, ...]:
         for number, topics in enumerate(parts, 1):
             if topics:
                 name = socket if number == 1 else f"{socket}-{number}"
-                connections.append(Connection(name, _at(url, endpoint), tuple(topics)))
+                polls = _polls(exchange, topics, endpoint)
+                connections.append(Connection(name, _at(url, endpoint), tuple(topics), polls))
     return tuple(connections)
+
+
+def _polls(exchange: TypedExchange, topics: list[Topic], endpoint: str) -> tuple[Poll, ...]:
+    if not isinstance(exchange, Polled):
+        return ()
+    carried = {(topic.socket, topic.symbol) for topic in topics}
+    return tuple(
+        poll._replace(url=at_endpoint(poll.url, endpoint))
+        for poll in exchange.polls()
+        if (poll.socket, poll.symbol) in carried
+    )
 
 
 def _at(url: str, endpoint: str) -> str:

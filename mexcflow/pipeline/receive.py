@@ -68,6 +68,11 @@ class Receiver:
         """The proxy of the connection, or of the last attempt at one, without its password; "" for none."""
         return self._route.in_use
 
+    @property
+    def stands(self) -> bool:
+        """Whether there is a connection, as far as we know."""
+        return self._line is not None
+
     def stop(self, reason: str = STOPPED) -> None:
         """End `run` soon, from any thread; what was read until then is in the journal, and the reason."""
         self._stopped_by = reason

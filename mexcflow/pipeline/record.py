@@ -1,7 +1,7 @@
 """Record: wires the parts of one instance together, watches over them, and ends them in order.
 
-Threads: receive (one a connection), insert, and the caller's own, which prints statistics. Shutdown
-goes in order: stop receiving, flush, insert, acknowledge, close.
+Threads: receive and insert (one each a connection), poll where REST is asked as well, and the caller's own,
+which prints statistics. Shutdown goes in order: stop receiving, flush, insert, acknowledge, close.
 """
 
 import contextlib
@@ -34,6 +34,8 @@ from mexcflow.store import Store
 __all__ = ["Recorder", "Settings", "check_instance"]
 
 logger = logging.getLogger(__name__)
+
+Threads = list[threading.Thread]
 
 _WATCH_INTERVAL_S = 0.25
 _RECEIVER_GRACE_S = 1.0
@@ -168,6 +170,7 @@ class Recorder:
 
     def _watch(self, on_statistics: Callable[[Snapshot], None], on_tick: Callable[[], None]) -> None:
         receiving = [self._thread(f"receive {one.name}".strip(), one.receiver.run) for one in self._feeds]
+        polling = [self._thread(f"poll {one.name}", one.poller.run) for one in self._feeds if one.poller]
         inserting = [self._thread(f"insert {one.name}".strip(), one.inserter.run) for one in self._feeds]
         started = statistics_started = self._clock.monotonic()
         instance = self._settings.instance
@@ -186,13 +189,14 @@ class Recorder:
                 self._publish()
                 on_tick()
         finally:
-            self._close(receiving, inserting)
+            self._close(receiving, inserting, polling)
 
-    def _close(self, receiving: list[threading.Thread], inserting: list[threading.Thread]) -> None:
+    def _close(self, receiving: Threads, inserting: Threads, polling: Threads) -> None:
         logger.info("stopping: no more frames, then the last rows")
         for feed in self._feeds:
-            feed.receiver.stop(self._failure.what if self._failure else STOPPED)
-        _join(receiving, _RECEIVER_GRACE_S)
+            feed.stop_receiving(self._failure.what if self._failure else STOPPED)
+        # one that still awaits an answer ends with the process: without a connection it keeps nothing
+        _join([*receiving, *polling], _RECEIVER_GRACE_S)
         for feed in self._feeds:
             feed.inserter.close()
         progress_s = _FOLDER_PROGRESS_S if self._settings.in_folder else _PROGRESS_S
@@ -281,12 +285,12 @@ class Recorder:
         )
 
 
-def _join(threads: list[threading.Thread], seconds: float) -> None:
+def _join(threads: Threads, seconds: float) -> None:
     """Wait for all of them, so long at most."""
     until = time.monotonic() + seconds
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
 
 
-def _alive(threads: list[threading.Thread]) -> bool:
+def _alive(threads: Threads) -> bool:
     return any(thread.is_alive() for thread in threads)

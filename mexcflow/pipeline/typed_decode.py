@@ -22,6 +22,8 @@ from mexcflow.store.tsv import escaped
 logger = logging.getLogger(__name__)
 
 _REASON_CHARS = 200
+_Counts = dict[tuple[str, str], list[int]]
+"""By channel and symbol: the receive times of the first and the last frame, the frames, their rows."""
 
 
 @dataclass
@@ -37,7 +39,10 @@ class Heard:
 
 @dataclass(frozen=True)
 class TypedBatch:
-    """The rows of one batch by table, what its frames came to, and what each symbol brought."""
+    """The rows of one batch by table, what its frames came to, and what each symbol brought.
+
+    `last_ns` is when the last frame came over the connection, 0 without one.
+    """
 
     rows: Blocks
     tally: Tally
@@ -58,12 +63,16 @@ def decode_typed(exchange: TypedExchange, frames: Sequence[Frame], assembler: As
     kinds: Counter[Kind] = Counter()
     messages: Counter[str] = Counter()
     lags_ms: list[int] = []
-    heard: dict[str, Heard] = {}
+    counts: _Counts = {}
+    polled: _Counts = {}
+    last_ns = 0
     before = (assembler.duplicates, assembler.backwards)
     read, data = exchange.read, Kind.DATA
     for frame in frames:
         payload, received_ns = frame.payload, frame.received_ns
-        assembler.tick(received_ns // 1000)
+        alive_ns, last_ns = last_ns, received_ns
+        if received_ns >= assembler.due_ns:
+            assembler.tick(received_ns // 1000)
         reading = None
         try:
             reading = read(payload)
@@ -77,16 +86,50 @@ def decode_typed(exchange: TypedExchange, frames: Sequence[Frame], assembler: As
         if reading.kind is not data:
             kinds[reading.kind] += 1
             continue
-        messages[reading.channel] += 1
-        newest_us = _hear(heard, reading, rows, received_ns)
-        if newest_us:
+        channel, of_frame = reading.channel, reading.rows
+        messages[channel] += 1
+        if reading.polled:  # it proves nothing of the connection, and may be as old as it likes
+            last_ns = alive_ns
+            _count_several(polled, reading, rows, received_ns)
+            continue
+        if len(of_frame) == 1:
+            symbol = of_frame[0].symbol
+            count = counts.get((channel, symbol))
+            if count is None:
+                counts[channel, symbol] = [received_ns, received_ns, 1, rows]
+            else:
+                count[1] = received_ns
+                count[2] += 1
+                count[3] += rows
+        else:
+            _count_several(counts, reading, rows, received_ns)
+        # a candle may bear no time but its beginning
+        if of_frame and channel != "candle" and (newest_us := of_frame[-1].time_us):
             lags_ms.append(received_ns // 1_000_000 - newest_us // 1000)
+    tally = _tally(kinds, messages, lags_ms)
+    tally.duplicates = assembler.duplicates - before[0]
+    tally.backwards = assembler.backwards - before[1]
+    return _batch(frames, assembler, tally, _heard(counts, polled), last_ns)
+
+
+def _batch(
+    frames: Sequence[Frame], assembler: Assembler, tally: Tally, heard: dict[str, Heard], last_ns: int
+) -> TypedBatch:
     blocks, gaps = assembler.taken()
     for symbol, gap in gaps:
         heard.setdefault(symbol, Heard()).gaps.append(gap)
-    tally = Tally(
-        frames=len(frames),
-        rows=len(blocks),
+    tally.frames, tally.rows = len(frames), len(blocks)
+    if tally.dead_letters:
+        logger.warning(
+            "%d of %d frames could not be decoded; they are in market_data.dead_letters",
+            tally.dead_letters,
+            len(frames),
+        )
+    return TypedBatch(blocks, tally, heard, last_ns)
+
+
+def _tally(kinds: Counter[Kind], messages: Counter[str], lags_ms: list[int]) -> Tally:
+    return Tally(
         messages=messages,
         acks=kinds[Kind.ACK],
         pongs=kinds[Kind.PONG],
@@ -94,35 +137,34 @@ def decode_typed(exchange: TypedExchange, frames: Sequence[Frame], assembler: As
         exchange_errors=kinds[Kind.ERROR],
         errors=kinds[Kind.ERROR],
         dead_letters=kinds[Kind.DEAD_LETTER],
-        duplicates=assembler.duplicates - before[0],
-        backwards=assembler.backwards - before[1],
         lags_ms=Counter(lags_ms),
     )
-    if tally.dead_letters:
-        logger.warning(
-            "%d of %d frames could not be decoded; they are in market_data.dead_letters",
-            tally.dead_letters,
-            len(frames),
-        )
-    return TypedBatch(blocks, tally, heard, frames[-1].received_ns if frames else 0)
 
 
-def _hear(heard: dict[str, Heard], reading: TypedReading, rows: int, received_ns: int) -> int:
-    """Count a frame for its symbols; returns its event time (0: it has none)."""
+def _count_several(counts: _Counts, reading: TypedReading, rows: int, received_ns: int) -> None:
+    """Count a frame that has several rows, perhaps of several symbols; or none."""
     channel, of_frame = reading.channel, reading.rows
-    symbols = (of_frame[0].symbol,) if len(of_frame) == 1 else {row.symbol for row in of_frame}
+    symbols = {row.symbol for row in of_frame}
     for symbol in symbols:
-        one = heard.get(symbol)
-        if one is None:
-            one = heard[symbol] = Heard()
-        if channel not in one.first_ns:
-            one.first_ns[channel] = received_ns
-        one.last_ns = received_ns
-        one.messages[channel] += 1
-        alone = len(symbols) == 1
-        one.channel_rows[channel] += rows if alone else sum(row.symbol == symbol for row in of_frame)
-    # a candle may bear no time but its beginning
-    return of_frame[-1].time_us if of_frame and channel != "candle" else 0
+        count = counts.setdefault((channel, symbol), [received_ns, received_ns, 0, 0])
+        count[1] = received_ns
+        count[2] += 1
+        count[3] += rows if len(symbols) == 1 else sum(row.symbol == symbol for row in of_frame)
+
+
+def _heard(counts: _Counts, polled: _Counts) -> dict[str, Heard]:
+    heard: dict[str, Heard] = {}
+    for (channel, symbol), (first_ns, last_ns, frames, rows) in counts.items():
+        one = heard.setdefault(symbol, Heard())
+        one.first_ns[channel] = first_ns
+        one.last_ns = max(one.last_ns, last_ns)
+        one.messages[channel] = frames
+        one.channel_rows[channel] = rows
+    for (channel, symbol), (_, _, frames, rows) in polled.items():
+        one = heard.setdefault(symbol, Heard())
+        one.messages[channel] += frames
+        one.channel_rows[channel] += rows
+    return heard
 
 
 def _reason(error: Exception) -> str:

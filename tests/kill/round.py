@@ -79,16 +79,25 @@ class Trial:
     """One process, from its start to its end."""
 
     def __init__(
-        self, exchange: Simulator, folder: Path, options: Sequence[str], *, symbol: str = SYMBOL
+        self,
+        exchange: Simulator,
+        folder: Path,
+        options: Sequence[str],
+        *,
+        symbol: str = SYMBOL,
+        what: Sequence[str] = (),
+        lines: int = 1,
     ) -> None:
+        what = what or ("--symbol", symbol, "--endpoint", exchange.url)
         self._exchange = exchange
         self._first = len(exchange.sent_to)
+        self._lines = lines
         self._witness = folder / f"{symbol}.witness"
         self._witness.write_bytes(bytes(target.WITNESS_BYTES))
         self.log = folder / f"{symbol}.log"
         command = [
-            sys.executable, target.__file__, str(self._witness), "run", "--symbol", symbol,
-            "--endpoint", exchange.url, "--log-format", "json", "--stats-interval", "3600", *options,
+            sys.executable, target.__file__, str(self._witness), "run", *what, "--log-format", "json",
+            "--stats-interval", "3600", *options,
         ]  # fmt: skip
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -142,16 +151,17 @@ class Trial:
         self._process.wait()
 
     def delivered(self, *, killed: bool) -> list[Delivery]:
-        """Return what the ended process had received; where it was killed, its last recv is not sure."""
+        """Return what the ended process had received; of a killed one, the last recv of a line is not sure.
+
+        It had one line at a time, or several from its beginning to its end.
+        """
         found = []
         seen = self._seen()
-        at = self._first
+        several = self._lines > 1
+        sent_to = {name.rpartition(":")[2]: sent for name, sent in self._exchange.sent_to[self._first :]}
         for place, (port, before, total) in enumerate(seen, start=1):
-            while not self._exchange.sent_to[at][0].endswith(f":{port}"):
-                at += 1
-            sure = before if killed and place == len(seen) else total
-            found.append(delivery(self._exchange.sent_to[at][1], before=sure, total=total))
-            at += 1
+            sure = before if killed and (several or place == len(seen)) else total
+            found.append(delivery(sent_to[str(port)], before=sure, total=total))
         return found
 
     def _seen(self) -> list[tuple[int, int, int]]:

@@ -13,6 +13,7 @@ so a kill between the two leaves the call out, whose bytes nobody has seen yet.
 
 import mmap
 import sys
+import threading
 from pathlib import Path
 
 RING = 6
@@ -27,24 +28,25 @@ class Witness:
     def __init__(self, path: str) -> None:
         with Path(path).open("r+b") as file:
             self._words = memoryview(mmap.mmap(file.fileno(), WITNESS_BYTES)).cast("Q")
-        self._line: object = None
-        self._connections = self._calls = self._total = 0
+        self._new = threading.Lock()
+        self._lines: dict[object, list[int]] = {}
+        """Of each line its block, its calls and their total; several may be read at the same time."""
 
     def saw(self, line, size: int) -> None:
         """Write down that a recv of this line has brought so many bytes."""
-        if line is not self._line:
-            self._line, self._calls, self._total = line, 0, 0
-            self._connections += 1
-            self._words[self._block()] = line.sock.getsockname()[1]
-            self._words[0] = self._connections
-        self._calls += 1
-        self._total += size
-        at = self._block()
-        self._words[at + 2 + self._calls % RING] = self._total
-        self._words[at + 1] = self._calls
+        seen = self._lines.get(line) or self._begin(line)
+        at, calls, total = seen[0], seen[1] + 1, seen[2] + size
+        seen[1:] = calls, total
+        self._words[at + 2 + calls % RING] = total
+        self._words[at + 1] = calls
 
-    def _block(self) -> int:
-        return 1 + (self._connections - 1) * BLOCK
+    def _begin(self, line) -> list[int]:
+        with self._new:
+            at = 1 + len(self._lines) * BLOCK
+            self._lines[line] = seen = [at, 0, 0]
+            self._words[at] = line.sock.getsockname()[1]
+            self._words[0] = len(self._lines)
+        return seen
 
 
 def watch(witness: Witness) -> None:
