@@ -41,7 +41,6 @@ _LONGEST_NAME = 200
 _SECONDS = {"": 0, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _BYTES = {"k": 1000, "M": 1_000_000, "G": 1_000_000_000}
 VIEW_SUFFIXES = ("_ticker", "_deals", "_depth", "_candles_1m")
-_RESERVED_SUFFIXES = (*VIEW_SUFFIXES, "_typed_trades", "_typed_tickers", "_typed_tops")
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -201,10 +200,10 @@ def check_table_name(table: str, *, where: str) -> None:
             f"{where}: {table!r} cannot be a table's name",
             hint="Give one with --table: small letters, digits and _, at most 64",
         )
-    if table.endswith(_RESERVED_SUFFIXES):
+    if table.endswith(VIEW_SUFFIXES) or "_typed_" in table:
         raise Misuse(
             f"{where}: the table's name {table!r} is reserved for a view",
-            hint=f"A name may not end in {', '.join(_RESERVED_SUFFIXES)}; give another with --table",
+            hint=f"A name may not end in {', '.join(VIEW_SUFFIXES)} nor have _typed_ in it: see --table",
         )
 
 

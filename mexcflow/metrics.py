@@ -23,7 +23,7 @@ MEANINGS = {
     "dead_letters": "frames that could not be decoded, stored as text",
     "duplicates": "frames of market data that came twice, stored as sent",
     "backwards": "frames of market data with a lower sequence number than the one before, stored as sent",
-    "errors": "exchange errors, missing acknowledgements and failed inserts",
+    "errors": "exchange errors but for unknown symbols, missing acknowledgements, failed inserts",
     "reconnects": "connections to the exchange after the first one",
     "inserts": "INSERT statements the database confirmed",
     "insert_ms": "time of those statements",

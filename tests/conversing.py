@@ -29,7 +29,7 @@ class SimulatedClock:
 
 
 class SimulatedLine:
-    """Each `read` takes a quarter of a second, or none where `moves` is False.
+    """Each `read` takes a quarter of a second, or what `settimeout` says.
 
     `sent` has what was sent, with the time since the beginning in seconds. `swallowed` says what of it never
     arrives, `dropped` what of the answers and frames.
@@ -37,13 +37,13 @@ class SimulatedLine:
 
     shown_url = "ws://nowhere"
 
-    def __init__(self, player: Player, path: str, *, moves: bool = True) -> None:
+    def __init__(self, player: Player, path: str) -> None:
         self._player = player
         self._client = player.client(path)
         self._began_ms = player.now_ms
         self._waiting: list[bytes] = []
         self._seen = 0
-        self._moves = moves
+        self._read_s = TICK_S
         self.sent: list[tuple[float, bytes]] = []
         self.swallowed: Callable[[bytes], bool] = lambda payload: False
         self.dropped: Callable[[bytes], bool] = lambda payload: False
@@ -67,15 +67,14 @@ class SimulatedLine:
     def read(self) -> list[bytes]:
         if not self.open:
             raise ConnectionLost("connection lost: closed")
-        if self._moves:
-            self._player.run(TICK_S)
+        self._player.run(self._read_s)
         frames, self._seen = self._client.frames[self._seen :], len(self._client.frames)
         here, self._waiting = [*self._waiting, *frames], []
         self.received_ns = self._player.now_ms * 1_000_000
         return [payload for payload in here if not self.dropped(payload)]
 
     def settimeout(self, seconds: float) -> None:
-        pass
+        self._read_s = min(seconds, TICK_S)
 
     def shutdown(self) -> None:
         self.open = False
@@ -98,11 +97,11 @@ class Kept:
 class Conversing:
     """A conversation with the first socket of a simulated exchange."""
 
-    def __init__(self, exchange: TypedExchange, player: Player | None = None, *, moves: bool = True) -> None:
+    def __init__(self, exchange: TypedExchange, player: Player | None = None) -> None:
         self.exchange = exchange
         self.player = player or Player(exchange.name)
         connection = plan(exchange)[0]
-        self.line = SimulatedLine(self.player, urlsplit(connection.url).path, moves=moves)
+        self.line = SimulatedLine(self.player, urlsplit(connection.url).path)
         self.journal = Kept()
         self.backoff = Backoff()
         self.session = Conversation(

@@ -213,6 +213,7 @@ def test_a_change_with_a_bad_number_breaks_its_book_and_the_gap_is_noted(bad):
     one.assembler.taken()
     with pytest.raises(Undecodable):
         one.take("book", delta(2, bad), us=2)
+    assert len(one.assembler.gaps) == 1
     one.assembler.lost(b'{"topic":"orderbook.50.A","data":{"s":"A"}}', (AT_US + 2) * 1000)
     one.take("book", delta(3), us=3)
     one.take("book", delta(2, symbol="B"), us=3)

@@ -155,6 +155,23 @@ def kept_top(kept: Books, gone: list[tuple[str, str]]) -> object:
     return kept.top("A")
 
 
+@pytest.mark.parametrize("is_bid", [True, False])
+def test_levels_that_came_after_a_restart_do_not_move_the_edge_of_what_is_known(is_bid):
+    """Between those kept and those that are new there may be others, which nobody has told us of."""
+
+    def side(*levels: tuple[int, str], snapshot: bool = False) -> BookUpdate:
+        spelled = [(str(price if is_bid else 6000 - price), size) for price, size in levels]
+        return update("A", None, spelled if is_bid else [], [] if is_bid else spelled, snapshot=snapshot)
+
+    kept = deep()
+    kept.take(side(*((price, "1") for price in range(1000, 0, -1)), snapshot=True))  # 1000 .. 601 are kept
+    kept = restored(kept)
+    assert kept.take(side((601, "0"), (3, "1"), (2, "1"))) is WHOLE
+    kept = restored(kept)
+    assert kept.take(side(*((price, "0") for price in range(1000, 621, -1)))) is WHOLE  # 20 are left
+    assert kept.take(side((621, "0"))) is BROKEN  # what comes next was 600
+
+
 def test_a_thin_book_is_whole_after_a_restart():
     """It has fewer levels than are stored, and a checkpoint has them all."""
     kept = deep()

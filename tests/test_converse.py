@@ -1,8 +1,8 @@
 """A connection of several symbols: pacing, refusals, topics that bring nothing, books that break."""
 
+import itertools
 import json
 import logging
-from itertools import pairwise
 
 import pytest
 
@@ -208,7 +208,7 @@ def test_a_renewal_that_is_not_answered_is_sent_again_after_five_seconds():
     one.run(13)
     at = [at for at, op, _ in book_frames(one) if op == "unsubscribe"]
     assert len(at) == 3
-    assert all(5 <= later - earlier < 6 for earlier, later in pairwise(at))
+    assert all(5 <= later - earlier < 6 for earlier, later in itertools.pairwise(at))
     one.line.swallowed = lambda payload: False
     one.run(6)
     sent = len(book_frames(one))
@@ -227,8 +227,11 @@ def test_a_change_that_cannot_be_read_or_not_be_stored_breaks_its_book_too():
         one.line.push(bad or json.dumps(frame, separators=(",", ":")).encode())
         one.session.step(15.0)
         assert [args for _, _, args in book_frames(one)[1:]] == [["orderbook.50.BTCUSDT"]]
+        one.line.swallowed = lambda payload: b"subscribe" in payload
         one.run(1)
         assert [args for _, _, args in book_frames(one)[1:]] == [["orderbook.50.BTCUSDT"]] * 2
+        one.run(6)  # it is unsubscribed and nothing comes, but it is asked for again
+        assert [args for _, _, args in book_frames(one)[1:]] == [["orderbook.50.BTCUSDT"]] * 4
 
 
 # the end of a server

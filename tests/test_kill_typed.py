@@ -5,10 +5,16 @@ into several tables, and a kill may fall between two of them.
 """
 
 import os
+import signal
+import time
 
 import pytest
 
-from tests.kill.typed import judge, play
+from tests.conftest import wait_for
+from tests.disasters.away import Server
+from tests.kill.typed import Recorded, play
+from tests.typed_recording import simulated
+from tests.typed_wire import held
 
 SEED = int(os.environ.get("KILL_SEED", "0")) or int.from_bytes(os.urandom(3), "big")
 """Printed; KILL_SEED=... repeats options and moments (the machine's own timing it cannot)."""
@@ -17,12 +23,40 @@ SEED = int(os.environ.get("KILL_SEED", "0")) or int.from_bytes(os.urandom(3), "b
 @pytest.mark.timeout(200)
 def test_killed_9_times_and_the_rows_of_every_frame_are_in_their_tables_once(tmp_path):
     print(SEED)  # noqa: T201 - seen when it fails
-    for stream in play(tmp_path, "bybit", seed=SEED, kills=9).values():
-        judge(stream, tmp_path / "data")
+    for stream in play(tmp_path, "bybit", seed=SEED, kills=9):
+        stream.judge(tmp_path / "data")
 
 
 @pytest.mark.timeout(200)
 def test_three_exchanges_into_one_folder_and_one_of_them_is_killed_9_times(tmp_path):
     print(SEED)  # noqa: T201 - seen when it fails
-    for stream in play(tmp_path, "binance", "kraken", "coinbase", seed=SEED, kills=9).values():
-        judge(stream, tmp_path / "data")
+    for stream in play(tmp_path, "mexc", "binance", "kraken", seed=SEED, kills=9):
+        stream.judge(tmp_path / "data")
+
+
+@pytest.mark.timeout(200)
+def test_a_database_that_is_away_and_kills_meanwhile_cost_no_row_and_double_none(tmp_path):
+    options = ("--flush-interval", "0.1", "--batch-frames", "200")
+    with Server(tmp_path / "server") as server, simulated("bybit") as exchange:
+        stream = Recorded("bybit", exchange, tmp_path, database=server.url)
+        try:
+            stream.start(options).wait_for_frames()
+            wait_for(lambda: server.front.inserts)
+            with server.proxy.reset_after() as placed:  # executed, and nobody is told
+                wait_for(lambda: placed.met >= 2)
+                stream.end(signal.SIGKILL)
+            stream.start(options).wait_for_frames()
+            with server.proxy.refuse():
+                time.sleep(0.5)
+                stream.end(signal.SIGKILL)
+                stream.start(options).wait_for_frames()
+                time.sleep(0.5)
+            with server.proxy.stall() as placed:  # executed, and the answer never comes
+                wait_for(lambda: placed.met, seconds=30)
+            stream.end(signal.SIGKILL)
+            stream.start(options).wait_for_frames()
+            stream.end(signal.SIGINT)
+        finally:
+            if stream.trial is not None:
+                stream.trial.give_up()
+        stream.judge_rows(held(server.store))

@@ -25,6 +25,18 @@ def test_nothing_but_unknown_symbols_is_2_with_one_line(tmp_path, name):
     assert UNKNOWN[name] in done.stderr
 
 
+@pytest.mark.parametrize("name", ["okx", "bybit"])
+def test_unknown_symbols_do_not_end_the_recording_of_the_good_one(start, tmp_path, name):
+    unknown = [UNKNOWN[name].replace("NOPE", f"NOPE{letter}") for letter in "AB"]
+    with simulated(name) as exchange:
+        running = record(start, exchange, name, *unknown, SYMBOLS[name][0], options=("--max-errors", "1"))
+        wait_for(lambda: unknown[-1] in running.err, what=running.err)
+        wait_for(lambda: statistics(running) and statistics(running)[-1]["exchange_errors"] > 2, seconds=30)
+        wait_for(lambda: statistics(running)[-1]["messages"]["trade"] > 20, what=running.err)
+        assert running.stop() == 0, running.err
+    assert {row[0] for row in stored(tmp_path / "data").trades} == {SYMBOLS[name][0]}
+
+
 @pytest.mark.parametrize("name", ["binance", "bybit", "coinbase"])
 def test_a_connection_that_is_taken_over_loses_and_doubles_no_trade_and_is_no_outage(start, tmp_path, name):
     with simulated(name, speed=3) as exchange:

@@ -200,6 +200,8 @@ def test_check_table_changes_nothing(store):
     assert store.query("SELECT name FROM system.databases WHERE name = 'mexc_data'") == []
     with pytest.raises(Misuse, match="reserved for a view"):
         check_table(store, "x_deals")
+    with pytest.raises(Misuse, match="reserved for a view"):
+        check_table(store, "x_typed_trades")
     with pytest.raises(Misuse, match="cannot be a table's name"):
         ensure_table(store, "x`; DROP TABLE y")
 

@@ -6,6 +6,7 @@ Frames of every exchange get a nasty value in one of their fields, and go throug
 import json
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
@@ -14,7 +15,7 @@ import msgspec
 import pytest
 
 from mexcflow.exchanges import TYPED
-from mexcflow.model import Frame, Kind, Trade, TypedReading
+from mexcflow.model import BookUpdate, Candle, Frame, Kind, Ticker, Trade, TypedReading
 from mexcflow.pipeline.assemble import Assembler
 from mexcflow.pipeline.typed_decode import decode_typed
 from mexcflow.store import open_store
@@ -134,6 +135,36 @@ def test_whatever_value_a_frame_has_every_row_of_it_is_taken(name, book_interval
     assert said.keys() >= {TRADES, BOOKS, TICKERS}
     assert market.insert(batch.rows) == said, f"NASTY_SEED={SEED}"
     json.loads(msgspec.json.encode(assembler.checkpoint()))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("kraken", "trade_id"), ("kraken", "trades"), ("coinbase", "trade_id")]
+)
+def test_a_count_that_no_column_holds_is_refused(name, key):
+    symbols, tape = simulated(name)
+    exchange = exchange_of(name, symbols)
+    field = re.compile(rf'("{key}": ?)[0-9]+'.encode())
+    frames = [one.payload for one in tape if isinstance(one, Frame) and field.search(one.payload)]
+    frame = next(frame for frame in frames if key != "trades" or b'"ohlc"' in frame)
+    exchange.read(field.sub(rb"\g<1>%d" % (2**63 - 1), frame))
+    with pytest.raises(msgspec.ValidationError):
+        exchange.read(field.sub(rb"\g<1>%d" % 2**64, frame))
+
+
+@pytest.mark.parametrize("us", [0, 1, -1, 10**15 - 1, 10**16 - 1, 10**16, 2**62])
+def test_whatever_a_clock_says_a_row_is_taken(us, market):
+    """Times that an exchange's file lets through are real ones; a clock of ours may say anything."""
+    assembler = Assembler(exchange_of("okx", ("A",)))
+    rows = {
+        "book": BookUpdate("A", us, True, [("1", "1")], []),
+        "ticker": Ticker("A", us, "1", next_funding_us=us),
+        "candle": Candle("A", us, "1m", us, "1", "1", "1", "1", "1"),
+        "trade": Trade("A", AT_US, "1", "1", "1", "1", "buy"),
+    }
+    assembler.tick(us)
+    for channel, row in rows.items():
+        assembler.take(TypedReading(Kind.DATA, channel, (row,)), us * 1000)
+    assert market.insert(assembler.taken()[0]) == dict.fromkeys((TRADES, CANDLES, BOOKS, TICKERS), 1)
 
 
 def test_the_numbers_in_the_table_are_those_that_were_sent(market):

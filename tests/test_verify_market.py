@@ -294,6 +294,14 @@ def test_how_much_of_the_time_each_channel_was_listened_to(store):
     ]
 
 
+def test_how_long_candles_were_listened_to_is_known_though_only_their_last_update_is_left(embedded):
+    put(embedded, CANDLES, candle(3000, open_s=T0 + 2940))
+    live = interval("live", 0, 3600, channel="candle", symbol="BTC-USDT-SWAP", exchange="okx")
+    write_intervals(embedded, [live], token=next(TOKENS))
+    candles = the_stream(embedded).coverage["candle"]
+    assert (candles.percent, candles.since) == (100.0, "2025-11-21T19:56:40.000Z")
+
+
 def test_dead_letters_are_counted_by_exchange_channel_and_reason(embedded):
     letters = [("okx", "book", "no seqId"), ("okx", "book", "no seqId"), ("kraken", "", "no JSON")]
     rows = [

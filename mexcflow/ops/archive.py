@@ -16,6 +16,7 @@ from mexcflow.journal import Kind as RecordKind
 from mexcflow.journal import read_stream
 from mexcflow.model import Frame, Kind, Wanted
 from mexcflow.pipeline.decode import read_frame
+from mexcflow.pipeline.parts import connection_folders
 from mexcflow.pipeline.typed_decode import read_typed
 
 _MARKET_DATA = (Kind.DATA, Kind.SKIPPED, Kind.DEAD_LETTER)
@@ -55,6 +56,9 @@ class Archive:
 
 def open_archive(folder: Path) -> Archive:
     """Look into a stream's folder; `Misuse` if it is none, or has nothing in it that could be played."""
+    if connections := connection_folders(folder):
+        named = ", ".join(str(one) for one in connections)
+        raise Misuse(f"{folder}: each of its connections has a journal", hint=f"Give one of them: {named}")
     heads = (record for record in read_stream(folder) if record.kind is RecordKind.SEGMENT)
     first = next(heads, None)
     if first is None:

@@ -127,7 +127,8 @@ class _Verifier:
             found={name: count for name, (count, _) in scan.found.items()},
         )
         stream.tables[table] = found
-        self._since_ms[scan.exchange, scan.symbol, _CHANNELS[table]] = scan.received_us // 1000
+        if table != "candles":  # of a candle only the last update is left, so its first row tells nothing
+            self._since_ms[scan.exchange, scan.symbol, _CHANNELS[table]] = scan.received_us // 1000
         for name, words in _PROBLEMS.items():
             count, first_us = scan.found.get(name, (0, 0))
             if count:

@@ -20,11 +20,10 @@ from mexcflow.pipeline.candles import Candles
 from mexcflow.pipeline.levels import arrays
 from mexcflow.pipeline.overlap import Overlap
 from mexcflow.pipeline.sampler import Sampler
-from mexcflow.pipeline.sequence import Gap
+from mexcflow.pipeline.sequence import MAX_GAPS, Gap
 from mexcflow.store.market import BOOKS, CANDLES, TICKERS, TRADES
 from mexcflow.store.tsv import escaped
 
-"""Plain decimals with commas between them; nothing is tried twice, which halves its time."""
 _NOTHING = "\\N"
 _OVERLAP_US = 10_000_000
 """After a connection took over from another one, its first frames may be older than the last of that one."""
@@ -71,6 +70,7 @@ class Assembler:
         self.blocks = Blocks()
         self.gaps: list[tuple[str, Gap]] = []
         self.duplicates = self.backwards = self.broken = 0
+        self._noted: int = state.get("noted", 0)
         self.due_ns = 0
         """When `tick` is next to be called."""
 
@@ -86,6 +86,7 @@ class Assembler:
         self._books.reset()
         self._tickers.clear()
         self._polled.clear()
+        self._noted = 0
         if self._sampler:
             self._sampler.reset()
 
@@ -262,15 +263,17 @@ class Assembler:
     # ---- what is written down
 
     def _out_of_order(self, symbol: str, sequence: int, last: int, received_us: int) -> None:
-        if sequence == last:
-            self.duplicates += 1
-            self._gap("book", symbol, received_us, f"duplicate: sequence {sequence} after {last}")
-        else:
-            self.backwards += 1
-            self._gap("book", symbol, received_us, f"backwards: sequence {sequence} after {last}")
+        twice = sequence == last
+        self.duplicates += twice
+        self.backwards += not twice
+        what = "duplicate" if twice else "backwards"
+        self._gap("book", symbol, received_us, f"{what}: sequence {sequence} after {last}")
 
     def _gap(self, channel: str, symbol: str, received_us: int, reason: str) -> None:
         at_ns = received_us * 1000
+        self._noted += 1
+        if self._noted > MAX_GAPS:  # of one connection: enough to know that something is wrong
+            return
         self.gaps.append((symbol, Gap(channel, self._at_ns.get(f"{channel}/{symbol}", at_ns), at_ns, reason)))
 
     def taken(self) -> tuple[Blocks, list[tuple[str, Gap]]]:
@@ -291,5 +294,6 @@ class Assembler:
             "sequences": dict(self._sequences),
             "at_ns": dict(self._at_ns),
             "overlap": self._overlap.checkpoint(),
+            "noted": self._noted,
             "overlap_until_us": self._overlap_until_us,
         }

@@ -57,6 +57,7 @@ class Conversation(Session):
         follows = not exchange.whole_books and any(topic.channel == "book" for topic in topics)
         self._books = Books(exchange) if follows else None
         self._renewed_at: dict[str, float] = {}
+        self._awaited: set[str] = set()
         self._restart = False
 
     @property
@@ -132,9 +133,11 @@ class Conversation(Session):
                 books.lose(update.symbol)
                 self._renew(update.symbol, str(error), now)
                 continue
-            if standing is Standing.BROKEN:
+            if standing is Standing.WHOLE:
+                self._awaited.discard(update.symbol)
+            elif standing is Standing.BROKEN:
                 self._renew(update.symbol, books.reason, now)
-            elif standing is Standing.WAITING:
+            else:
                 self._renew(update.symbol, "", now)
 
     def _of_books(self) -> list[Topic]:
@@ -144,6 +147,7 @@ class Conversation(Session):
         """Ask for a new snapshot, unless that was done a moment ago."""
         if reason:
             logger.warning("the book of %s is broken: %s; asking for a new snapshot", symbol, reason)
+        self._awaited.add(symbol)
         asked = self._renewed_at.get(symbol, self._started if not reason else -math.inf)
         if now - asked < _RENEW_EVERY_S:
             return
@@ -216,6 +220,10 @@ class Conversation(Session):
 
     def _check_acknowledged(self, now: float) -> None:
         self._send(now)
+        for symbol in sorted(self._awaited):  # it may be unsubscribed by now, and nothing comes at all
+            if now - self._renewed_at.get(symbol, now) >= _RENEW_EVERY_S:
+                logger.warning("no new snapshot of %s within %g s; asking again", symbol, _RENEW_EVERY_S)
+                self._renew(symbol, "", now)
         timeout_s = self._exchange.ack_timeout_s
         late = [name for name, asked in self._unacknowledged.items() if now - asked > timeout_s]
         if late:

@@ -107,6 +107,15 @@ class Handover:
         if successor.lived_s is None:  # it brings nothing: the old one is better
             self._failed(session, None)
             return None
+        return self._ready(successor)
+
+    def standing(self) -> Session | None:
+        """Return the successor if it has everything already: the connection before it was cut too early."""
+        if self._successor is None or not self._successor.settled:
+            return None
+        return self._ready(self._successor)
+
+    def _ready(self, successor: Session) -> Session:
         successor.line.settimeout(TICK_S)
         self._successor = None
         self._not_before = self._clock.monotonic() + _AGAIN_S

@@ -28,7 +28,8 @@ class Hold:
             stack.callback(self.close)
             self._symbols: list[tuple[Path, Lock]] = []
             for symbol in symbols:
-                place = folder.parent / _SYMBOLS / quote(symbol, safe="")
+                name = quote(symbol, safe="").replace(".", "%2E")  # '..' would be another folder
+                place = folder.parent / _SYMBOLS / name
                 try:
                     self._symbols.append((place, Lock(place, text, self._files)))
                 except StreamInUse as error:

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from mexcflow.exchanges.book import Level
 from mexcflow.exchanges.numbers import exact
 
-_NUMBERS = re.compile(r"[0-9]{1,18}+(?:\.[0-9]{1,18}+)?+(?:,[0-9]{1,18}+(?:\.[0-9]{1,18}+)?+)*+").fullmatch
+_NUMBER = r"[0-9]{1,18}+(?:\.[0-9]{1,18}+)?+"
+_ARRAY = rf"\[{_NUMBER}(?:,{_NUMBER})*+\]"
+_ARE_PLAIN = re.compile(rf"{_ARRAY}\t{_ARRAY}").fullmatch
+"""Two arrays of plain decimals. Nothing is tried twice, which takes half the time."""
 
 
 def arrays(levels: Sequence[Level]) -> str:
@@ -18,11 +21,7 @@ def arrays(levels: Sequence[Level]) -> str:
     if not levels:
         return "[]\t[]"
     prices, quantities = zip(*levels, strict=True)
-    return f"[{_joined(prices)}]\t[{_joined(quantities)}]"
-
-
-def _joined(numbers: Sequence[str]) -> str:
-    joined = ",".join(numbers)
-    if _NUMBERS(joined) and joined.count(",") == len(numbers) - 1:
-        return joined
-    return ",".join([exact(number) for number in numbers])
+    fields = f"[{','.join(prices)}]\t[{','.join(quantities)}]"
+    if _ARE_PLAIN(fields) and fields.count(",") == 2 * len(prices) - 2:  # so none is in a number
+        return fields
+    return f"[{','.join(map(exact, prices))}]\t[{','.join(map(exact, quantities))}]"

@@ -127,8 +127,7 @@ class Receiver:
         try:
             session.subscribe()
             while not self._stop.is_set():
-                session.step(self._ping_interval_s)
-                successor = handover.successor_of(session, self._ping_interval_s)
+                successor = self._step(session, handover)
                 if successor is not None:
                     session = self._taken_over(session, successor)
         except MexcflowError as error:
@@ -140,6 +139,18 @@ class Receiver:
             handover.abandon()
             self._lived_s = session.lived_s
         self._disconnected(self._stopped_by, session.silent_since_ns)
+
+    def _step(self, session: Session, handover: Handover) -> Session | None:
+        """Read once; return the connection that has to go on, if it is another one."""
+        try:
+            session.step(self._ping_interval_s)
+        except ConnectionLost as lost:
+            standing = None if self._stop.is_set() or session.silent_since_ns else handover.standing()
+            if standing is None:
+                raise
+            logger.warning("%s, while the one that was to take over stands already", lost.what)
+            return standing
+        return handover.successor_of(session, self._ping_interval_s)
 
     def _taken_over(self, before: Session, after: Session) -> Session:
         """Go on with a connection that stands already; `stop` may come at any moment."""

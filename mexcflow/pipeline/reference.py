@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from mexcflow.clock import Clock
 from mexcflow.config import Instance
-from mexcflow.errors import MexcflowError, UnknownContract
+from mexcflow.errors import MexcflowError, Transient, UnknownContract
 from mexcflow.exchanges import find_exchange
 from mexcflow.pipeline.instrument_cache import Listed
 from mexcflow.pipeline.instruments import contract_sizes, find_instruments
@@ -27,17 +27,18 @@ _GRACE_S = 1.0
 def look_up_sizes(instance: Instance, store: Store | None, clock: Clock) -> dict[str, str]:
     """Return the contract size of each symbol that is known; raises `UnknownContract` if none of them is.
 
-    `store` is None while the database is away. Takes five seconds at most.
+    `store` is None while the database is away; it may go away just now. Takes five seconds at most.
     """
     listed = _find(instance, clock)
-    if listed is None:
-        if store is None:
-            return {}
-        known = read_contracts(store, instance.exchange, instance.all_symbols)
-        return contract_sizes(known)
-    if store is not None:
-        _write(store, instance, listed)
-    return contract_sizes(listed.instruments)
+    try:
+        if listed is None:
+            known = read_contracts(store, instance.exchange, instance.all_symbols) if store else []
+            return contract_sizes(known)
+        if store is not None:
+            _write(store, instance, listed)
+    except Transient as error:
+        logger.warning("contract sizes are neither read from the database nor written down: %s", error.what)
+    return contract_sizes(listed.instruments) if listed else {}
 
 
 def look_up_behind(instance: Instance, connect: Callable[[], Store], clock: Clock) -> Callable[[], None]:

@@ -65,7 +65,7 @@ def decode_typed(exchange: TypedExchange, frames: Sequence[Frame], assembler: As
     lags_ms: list[int] = []
     counts: _Counts = {}
     polled: _Counts = {}
-    last_ns = 0
+    last_ns = refused = 0
     before = (assembler.duplicates, assembler.backwards)
     read, data = exchange.read, Kind.DATA
     for frame in frames:
@@ -85,6 +85,7 @@ def decode_typed(exchange: TypedExchange, frames: Sequence[Frame], assembler: As
             continue
         if reading.kind is not data:
             kinds[reading.kind] += 1
+            refused += reading.permanent
             continue
         channel, of_frame = reading.channel, reading.rows
         messages[channel] += 1
@@ -107,6 +108,8 @@ def decode_typed(exchange: TypedExchange, frames: Sequence[Frame], assembler: As
         if of_frame and channel != "candle" and (newest_us := of_frame[-1].time_us):
             lags_ms.append(received_ns // 1_000_000 - newest_us // 1000)
     tally = _tally(kinds, messages, lags_ms)
+    # one unknown symbol of many, refused a topic at a time, must not end the others' recording
+    tally.errors = tally.exchange_errors - refused
     tally.duplicates = assembler.duplicates - before[0]
     tally.backwards = assembler.backwards - before[1]
     return _batch(frames, assembler, tally, _heard(counts, polled), last_ns)
@@ -135,7 +138,6 @@ def _tally(kinds: Counter[Kind], messages: Counter[str], lags_ms: list[int]) -> 
         pongs=kinds[Kind.PONG],
         skipped=kinds[Kind.SKIPPED],
         exchange_errors=kinds[Kind.ERROR],
-        errors=kinds[Kind.ERROR],
         dead_letters=kinds[Kind.DEAD_LETTER],
         lags_ms=Counter(lags_ms),
     )

@@ -55,6 +55,31 @@ CONTRACTS = MarketTable(
 )  # fmt: skip
 
 
+_KEYS = {
+    BOOKS: ("exchange", "symbol", "event_time", "receive_time"),
+    TICKERS: ("exchange", "symbol", "event_time", "receive_time"),
+    DEAD_LETTERS: ("exchange", "channel", "receive_time", "text"),
+}
+"""What tells a row of a table that keeps equal rows apart; trades and candles have a natural key."""
+
+
+def holds_row(store: Store, table: MarketTable, line: str) -> bool:
+    """Say whether a table has the row of this line of TabSeparated text; False where it has a natural key."""
+    key = _KEYS.get(table, ())
+    if not key:
+        return False
+    fields = dict(zip(table.columns, line.rstrip("\n").split("\t"), strict=True))
+    values = {name: fields[name] for name in key}
+    said = " AND ".join(map(_equals, key))
+    return bool(store.query(f"SELECT 1 FROM {table.name} WHERE {said} LIMIT 1", values))  # noqa: S608 - ours
+
+
+def _equals(name: str) -> str:
+    if name.endswith("_time"):
+        return f"{name} = toDateTime64({{{name}:String}}, 6, 'UTC')"
+    return f"{name} = {{{name}:String}}"
+
+
 def ensure_market(store: Store) -> SetupSummary:
     """Create what is missing of all that concerns no string table; raises as `schema.apply` does."""
     return apply(store, [])

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from mexcflow.simulator import Simulator
-from tests.kill.frames import Delivery
+from mexcflow.simulator import Settings, Simulator
+from tests.kill.frames import Delivery, judge, without_end
 from tests.kill.round import Trial
+from tests.kill.round import stored as strings_stored
 from tests.typed_recording import SYMBOLS, simulated, sockets
 from tests.typed_wire import Rows, Wire, stored
 
@@ -23,7 +24,6 @@ LONGEST_S = 0.7
 """A kill falls at most so long after the first bytes have come ..."""
 START_S = 1.2
 """... or, in one trial of five, after the start of the process."""
-SPEED = 5.0
 
 
 @dataclass
@@ -42,6 +42,8 @@ class Recorded:
         what = ["--exchange", self.name, "--endpoint", self.exchange.address]
         for symbol in SYMBOLS[self.name]:
             what += ["--symbol", symbol]
+        if self.name == "binance":  # its tickers hold what was asked for over REST as well
+            what += ["--channels", "trade,book,candle"]
         if self.database:
             what += ["--database", self.database]
         self.trial = Trial(
@@ -55,6 +57,31 @@ class Recorded:
         self.deliveries += self.trial.end(number)
         self.trial = None
 
+    def judge(self, data: Path) -> None:
+        """Fail unless the tables of a data folder hold exactly what was delivered."""
+        self.judge_rows(stored(data, self.name))
+
+    def judge_rows(self, have: Rows) -> None:
+        """Fail unless these are exactly the rows of what was delivered."""
+        frames = sum(len(one.sure) for one in self.deliveries)
+        assert frames > 100, frames
+        found = problems(self, have)
+        assert not found, found
+
+
+class StringRecorded(Recorded):
+    """One symbol of MEXC, into a string table."""
+
+    def start(self, options: Sequence[str]) -> Trial:
+        """Start the next process."""
+        self.trial = Trial(self.exchange, self.folder, options)
+        return self.trial
+
+    def judge(self, data: Path) -> None:
+        """Fail unless the table holds exactly what was delivered, in order."""
+        verdict = judge(strings_stored(data), self.deliveries)
+        assert verdict.exact, (verdict.lost[:3], verdict.doubled[:3], verdict.in_order)
+
 
 def options(rng: Random) -> list[str]:
     """Return how often and how much at a time is inserted: a kill shall fall into many an INSERT."""
@@ -65,13 +92,19 @@ def options(rng: Random) -> list[str]:
     ]  # fmt: skip
 
 
-def play(folder: Path, *names: str, seed: int, kills: int) -> dict[str, Recorded]:
+def play(folder: Path, *names: str, seed: int, kills: int) -> list[Recorded]:
     """Kill one of the processes that record these exchanges into one folder, again and again."""
-    rng = Random(seed)
+    rng, speed = Random(seed), 10.0 / len(names)
     with contextlib.ExitStack() as stack:
-        streams = [
-            Recorded(name, stack.enter_context(simulated(name, speed=SPEED)), folder) for name in names
-        ]
+        streams = []
+        for name in names:
+            if name == "mexc":
+                numbered = Settings(recording=without_end, rate=300.0, keep_sent=True)
+                exchange = stack.enter_context(Simulator.of(numbered))
+                streams.append(StringRecorded(name, exchange, folder))
+            else:
+                exchange = stack.enter_context(simulated(name, speed=speed))
+                streams.append(Recorded(name, exchange, folder))
         for stream in streams:
             stack.callback(lambda one=stream: one.trial and one.trial.give_up())
             stream.start(options(rng))
@@ -90,7 +123,7 @@ def play(folder: Path, *names: str, seed: int, kills: int) -> dict[str, Recorded
             stream.trial.wait_for_frames()
         for stream in streams:
             stream.end(signal.SIGINT)
-    return {stream.name: stream for stream in streams}
+    return streams
 
 
 @dataclass
@@ -134,11 +167,3 @@ def problems(stream: Recorded, have: Rows) -> dict[str, dict[str, list]]:
     wrong += sure_candles - have.candles.keys()
     found["candles"] = {"wrong": wrong} if wrong else {}
     return {name: what for name, what in found.items() if what}
-
-
-def judge(stream: Recorded, data: Path) -> None:
-    """Fail unless a data folder holds exactly what was delivered of a stream."""
-    frames = sum(len(one.sure) for one in stream.deliveries)
-    assert frames > 300, frames
-    found = problems(stream, stored(data, stream.name))
-    assert not found, found
