@@ -130,46 +130,58 @@ SELECT
     inverse
 FROM market_data.contracts FINAL;
 
--- Every trade once. quantity is in the exchange's own unit, base_quantity in base units: NULL where the contract
--- size is not known. MEXC's strings have neither a receive time (NULL) nor an id ('').
+-- Every trade once. quantity is in the exchange's own unit, base_quantity in base units: where the table has none,
+-- it is counted here, with the contract size of that time; NULL where that is not known. MEXC's strings have neither
+-- a receive time (NULL) nor an id ('').
+--
+-- The sizes are a constant and no join: rows that have a base_quantity do not pay for those that have none. An
+-- unknown contract has the size 0.
 CREATE OR REPLACE VIEW market_data.trades_all AS
+WITH
+    (
+        SELECT (groupArray(stream), groupArray(history))
+        FROM
+        (
+            SELECT
+                concat(exchange, ' ', symbol) AS stream,
+                arrayReverseSort(groupArray((since, toDecimal256(assumeNotNull(size), 18), inverse))) AS history
+            FROM market_data.contract_sizes
+            GROUP BY stream
+        )
+    ) AS sizes,
+    transform(concat(exchange, ' ', symbol), sizes.1, arrayEnumerate(sizes.1), 0) AS place,
+    arrayFirst(x -> x.1 <= event_time, (sizes.2)[place]) AS contract,
+    CAST(toDecimal256(quantity, 18) * nullIf(contract.2, 0) AS Nullable(Decimal(76, 18))) AS units,
+    accurateCastOrNull(
+        if(contract.3, units / toDecimal256(nullIf(price, 0), 18), units), 'Decimal(38, 18)'
+    ) AS counted
 SELECT
     exchange,
     symbol,
     event_time,
-    toNullable(receive_time) AS receive_time,
+    receive_time,
     trade_id,
     price,
     quantity,
-    base_quantity,
-    side
-FROM market_data.trades FINAL
-SETTINGS do_not_merge_across_partitions_select_final = 1
-UNION ALL
-SELECT
-    exchange,
-    symbol,
-    event_time,
-    NULL AS receive_time,
-    '' AS trade_id,
-    price,
-    quantity,
-    accurateCastOrNull(if(inverse, units / toDecimal256(nullIf(price, 0), 18), units), 'Decimal(38, 18)') AS base_quantity,
+    if(known IS NULL, counted, known) AS base_quantity,
     side
 FROM
 (
     SELECT
-        s.exchange AS exchange,
-        s.symbol AS symbol,
-        s.event_time AS event_time,
-        s.price AS price,
-        s.quantity AS quantity,
-        s.side AS side,
-        c.inverse AS inverse,
-        CAST(toDecimal256(s.quantity, 18) * toDecimal256(c.size, 18) AS Nullable(Decimal(76, 18))) AS units
-    FROM market_data.string_trades AS s
-    ASOF LEFT JOIN market_data.contract_sizes AS c
-        ON s.exchange = c.exchange AND s.symbol = c.symbol AND s.event_time >= c.since
+        exchange,
+        symbol,
+        event_time,
+        toNullable(receive_time) AS receive_time,
+        trade_id,
+        price,
+        quantity,
+        base_quantity AS known,
+        side
+    FROM market_data.trades FINAL
+    SETTINGS do_not_merge_across_partitions_select_final = 1
+    UNION ALL
+    SELECT exchange, symbol, event_time, NULL, '', price, quantity, NULL, side
+    FROM market_data.string_trades
 );
 
 -- The best bid and ask of every book. Quantities are in base units: NULL where the exchange's list of symbols was
@@ -252,7 +264,7 @@ FROM market_data.string_tickers;
 
 -- Candles of any length, from trades: SELECT * FROM market_data.candles_from_trades(interval = '1m'), or 5s, 4h,
 -- 1d. Intervals begin at multiples of their length since 1970 in UTC; one without a trade has no candle. Volumes
--- are in base units: NULL where the contract size is not known.
+-- are in base units: NULL where the contract size of any trade is not known.
 --
 -- open and close are the first and last trade by event time, then receive time, then id. Of MEXC's strings, which
 -- have neither, those of one ms are taken in the order in which one order eats its way through the book.
@@ -265,8 +277,8 @@ SELECT
     max(price) AS high,
     min(price) AS low,
     argMax(price, place) AS close,
-    sum(base_quantity) AS volume,
-    sum(base_quantity * (side = 'buy')) AS buy_volume,
+    if(count(base_quantity) = count(), sum(base_quantity), NULL) AS volume,
+    if(count(base_quantity) = count(), sum(base_quantity * (side = 'buy')), NULL) AS buy_volume,
     count() AS trades,
     CAST(
         toDecimal256(sum(toDecimal256(price, 18) * base_quantity), 18) / nullIf(volume, 0), 'Nullable(Decimal(38, 18))'

@@ -9,15 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from mexcflow.simulator import Simulator
+
+# a busy machine is no finding
+hypothesis.settings.register_profile("mexcflow", deadline=None)
+hypothesis.settings.load_profile("mexcflow")
 
 ROOT = Path(__file__).resolve().parents[1]
 MEXCFLOW = [sys.executable, "-m", "mexcflow"]
 
 
-def wait_for(condition: Callable[[], object], *, seconds: float = 15.0, what: str = "") -> None:
+def wait_for(condition: Callable[[], object], *, seconds: float = 30.0, what: str = "") -> None:
     """Wait until `condition` holds; fail the test when it does not in time."""
     until = time.monotonic() + seconds
     while not condition():

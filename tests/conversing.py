@@ -87,6 +87,8 @@ class SimulatedLine:
 class Kept:
     """A journal for a session alone."""
 
+    backlog_age_s = 0.0
+
     def __init__(self) -> None:
         self.frames: list[Frame] = []
 

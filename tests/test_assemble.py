@@ -115,6 +115,15 @@ def test_a_hole_in_consecutive_ids_is_noted_with_its_numbers_each_symbol_for_its
     ]
 
 
+def test_ids_that_begin_anew_are_noted_and_holes_behind_them_too():
+    one = Assembling("coinbase")
+    one.take("trade", trade(5_000_000_000), trade(7), trade(8), trade(10), us=1)
+    assert one.gaps() == [
+        ("A", "trade", 1, 1, "trade ids begin anew: 7 after 5000000000"),
+        ("A", "trade", 1, 1, "1 trades missing: 10 after 8"),
+    ]
+
+
 @pytest.mark.parametrize("crash", [False, True])
 @pytest.mark.parametrize("handover", [False, True])
 def test_a_hole_across_a_reconnect_is_noted_and_replays_are_counted_and_stored(crash, handover):

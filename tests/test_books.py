@@ -135,18 +135,18 @@ def test_after_any_number_of_crashes_what_is_given_out_is_what_the_exchange_has(
             assert (standing is WHOLE) == (kept.top("A") is not None)
 
 
-def test_a_deep_book_keeps_400_levels_a_side_over_a_restart_and_is_broken_when_these_do_not_do():
+def test_a_deep_book_keeps_100_levels_a_side_over_a_restart_and_is_broken_when_these_do_not_do():
     levels = [(str(price), "1") for price in range(5000, 0, -1)]
     kept = deep()
     kept.take(snapshot("A", None, levels, [("6000", "1")]))
     state = kept.checkpoint()
-    assert len(state["A"]["bids"]) == 400
+    assert len(state["A"]["bids"]) == 100
     assert len(json.dumps(state)) < 10_000
     again = restored(kept)
-    gone = [(str(price), "0") for price in range(5000, 4620, -1)]
+    gone = [(str(price), "0") for price in range(5000, 4920, -1)]
     assert again.take(update("A", None, gone)) is WHOLE
     assert again.top("A") == kept_top(kept, gone)
-    assert again.take(update("A", None, [("4620", "0"), ("4", "1")])) is BROKEN
+    assert again.take(update("A", None, [("4920", "0"), ("4", "1")])) is BROKEN
     assert again.reason == "levels beyond those that were kept over a restart"
 
 
@@ -164,12 +164,12 @@ def test_levels_that_came_after_a_restart_do_not_move_the_edge_of_what_is_known(
         return update("A", None, spelled if is_bid else [], [] if is_bid else spelled, snapshot=snapshot)
 
     kept = deep()
-    kept.take(side(*((price, "1") for price in range(1000, 0, -1)), snapshot=True))  # 1000 .. 601 are kept
+    kept.take(side(*((price, "1") for price in range(1000, 0, -1)), snapshot=True))  # 1000 .. 901 are kept
     kept = restored(kept)
-    assert kept.take(side((601, "0"), (3, "1"), (2, "1"))) is WHOLE
+    assert kept.take(side((901, "0"), (3, "1"), (2, "1"))) is WHOLE
     kept = restored(kept)
-    assert kept.take(side(*((price, "0") for price in range(1000, 621, -1)))) is WHOLE  # 20 are left
-    assert kept.take(side((621, "0"))) is BROKEN  # what comes next was 600
+    assert kept.take(side(*((price, "0") for price in range(1000, 921, -1)))) is WHOLE  # 20 are left
+    assert kept.take(side((921, "0"))) is BROKEN  # what comes next was 900
 
 
 def test_a_thin_book_is_whole_after_a_restart():

@@ -66,6 +66,13 @@ def test_an_interval_is_asked_for_and_read_in_the_words_of_each_side(ours, their
     assert ours in Bybit.intervals
 
 
+def test_a_candle_that_an_earlier_run_left_keeps_its_own_interval():
+    frame = next(case["frame"] for case in CASES if case["about"] == "a candle that goes on")
+    exchange = Bybit(Wanted(symbols=SYMBOLS, channels=("candle",), candle_interval="5m"))
+    (candle,) = exchange.read(frame.encode()).rows
+    assert candle.interval == "1m"
+
+
 def test_a_request_asks_for_the_topics_of_one_symbol_so_that_an_unknown_one_fails_alone():
     exchange = Bybit(Wanted(symbols=("BTCUSDT", "NOPEUSDT"), channels=("trade", "book")))
     topics = exchange.topics()

@@ -91,7 +91,7 @@ def test_the_newest_captured_trade_and_candle_spelled_out():
 
 def test_the_captured_session_rebuilds_the_book_level_by_level_and_every_checksum_is_right():
     kraken = exchange("MINA/GBP")
-    book = Book(Kraken.book_levels)
+    book = Book(25)
     model: dict[str, dict[Decimal, Decimal]] = {}
     kinds = []
     for line in lines("book_session"):

@@ -9,6 +9,7 @@ import pytest
 from mexcflow.errors import ConnectionLost, UnknownContract
 from mexcflow.exchanges.binance import Binance
 from mexcflow.exchanges.bybit import Bybit
+from mexcflow.exchanges.coinbase import Coinbase
 from mexcflow.exchanges.okx import Okx
 from mexcflow.exchanges.typed import Limits
 from mexcflow.model import Kind, Request, Wanted
@@ -216,6 +217,18 @@ def test_a_renewal_that_is_not_answered_is_sent_again_after_five_seconds():
     assert len(book_frames(one)) == sent
 
 
+def test_a_deep_book_is_sent_anew_every_five_minutes_while_the_backlog_is_long():
+    one = Conversing(Coinbase(wanted("BTC-USD", channels=("book",))))
+    one.session.subscribe()
+    one.run(310)
+    assert b"unsubscribe" not in b"".join(payload for _, payload in one.line.sent)
+    one.session.sink.backlog_age_s = 61.0
+    one.run(610)
+    at = [at for at, payload in one.line.sent if b'"unsubscribe"' in payload]
+    assert len(at) == 3
+    assert all(300 <= later - earlier < 301 for earlier, later in itertools.pairwise(at))
+
+
 def test_a_change_that_cannot_be_read_or_not_be_stored_breaks_its_book_too():
     for bad in (b'{"topic":"orderbook.50.BTCUSDT","data":{"s":"BTCUSDT"', b""):
         one = Conversing(Bybit(wanted("BTCUSDT", "ETHUSDT", channels=("book",))))
@@ -245,3 +258,12 @@ def test_an_exchange_that_asks_for_a_new_connection_is_heard():
     one.line.push(b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1790000000000}}')
     one.run(0.25)
     assert one.session.restart_asked
+
+
+def test_a_complaint_is_one_line_of_the_log_however_it_was_sent(caplog):
+    one = Conversing(Bybit(wanted("BTCUSDT", channels=("trade",))))
+    one.session.subscribe()
+    one.run(1)
+    one.line.push(json.dumps({"op": "", "success": False, "ret_msg": "bad\r\n\tnews " + "x" * 9999}).encode())
+    one.run(0.25)
+    assert logged(caplog) == ["the exchange says: bad news " + "x" * 491]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mexcflow.errors import StreamInUse
+from mexcflow.errors import Misuse, StreamInUse
 from mexcflow.journal import holder, this_run
 from mexcflow.pipeline.hold import Hold
 
@@ -31,6 +31,7 @@ def test_a_symbol_that_is_recorded_with_another_one_is_refused_by_its_name(hold,
     with pytest.raises(StreamInUse, match=r"^B of okx is recorded already: .*PID \d+ on ") as caught:
         hold("B")
     assert caught.value.exit_code == StreamInUse.exit_code
+    assert ".symbols" not in str(caught.value)
     assert holder(tmp_path / "okx" / "B") is None
     hold("C")
 
@@ -70,3 +71,10 @@ def test_no_symbol_is_a_way_out_of_the_folder(hold, tmp_path, symbol):
     locks = sorted(path.parent.relative_to(tmp_path / "okx").parts for path in tmp_path.rglob("lock"))
     assert [len(parts) for parts in locks] == [2, 2, 1]
     assert [parts[0] for parts in locks[:2]] == [".symbols"] * 2
+
+
+def test_a_symbol_that_no_file_can_be_named_after_is_misuse(hold, tmp_path):
+    symbols = ("BTC", "A" * 300)
+    with pytest.raises(Misuse, match=r"^there can be no symbol 'A{40}'"):
+        Hold(tmp_path / "okx" / "BTC-and-more", symbols, this_run("okx", ",".join(symbols)))
+    hold("BTC")

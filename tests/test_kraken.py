@@ -36,7 +36,7 @@ def test_each_channel_is_one_frame_with_all_its_pairs():
         (number, {"method": "subscribe", "params": {**params, "snapshot": True}, "req_id": number})
         for number, params in (
             (11, {"channel": "trade", "symbol": both}),
-            (12, {"channel": "book", "symbol": both, "depth": 25}),
+            (12, {"channel": "book", "symbol": both, "depth": 10}),
             (13, {"channel": "ticker", "symbol": both}),
             (14, {"channel": "ohlc", "symbol": both, "interval": 240}),
         )
@@ -46,7 +46,7 @@ def test_each_channel_is_one_frame_with_all_its_pairs():
 
 def test_a_book_is_left_and_subscribed_anew_and_no_other():
     frames = EXCHANGE.renew(EXCHANGE.topics()[3], 20)
-    params = {"channel": "book", "symbol": ["DOGE/EUR"], "snapshot": True, "depth": 25}
+    params = {"channel": "book", "symbol": ["DOGE/EUR"], "snapshot": True, "depth": 10}
     assert [json.loads(frame) for frame in frames] == [
         {"method": "unsubscribe", "params": params, "req_id": 20},
         {"method": "subscribe", "params": params, "req_id": 21},

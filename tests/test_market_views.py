@@ -279,6 +279,94 @@ def test_candles_of_any_length(store):
         store.query(sql % "fortnight")
 
 
+def test_typed_trades_without_base_units_are_counted_with_the_size_they_had_at_the_time(store):
+    ensure_table(store, "btc", BTC)
+    for seen, size in ((10, "0.01"), (20, "0.1")):
+        contract(store, "BTC-USDT-SWAP", size, seen=seen, exchange="okx")
+    contract(store, "BTC-USD-SWAP", "100", seen=0, inverse=1, exchange="okx")
+    contract(store, "HUGE", "99999999999999999999", seen=0, exchange="okx")
+    contract(store, "UNKNOWN", "777", seen=0, exchange="bybit")
+    write(
+        store,
+        TRADES,
+        *(f"okx BTC-USDT-SWAP {at(ms)} {at(90)} {ms} 84000 3 \\N buy" for ms in (1, 19.999, 20)),
+        f"okx BTC-USDT-SWAP {at(21)} {at(90)} 21 84000 3 0.33 buy",  # what the table says stands
+        f"okx BTC-USD-SWAP {at(1)} {at(90)} 1 80000 4 \\N sell",
+        f"okx BTC-USD-SWAP {at(2)} {at(90)} 2 0 4 \\N sell",
+        f"okx HUGE {at(1)} {at(90)} 1 1 99999999999999999999 \\N buy",
+        f"okx UNKNOWN {at(1)} {at(90)} 1 84000 3 \\N buy",
+    )
+    assert asked(
+        store,
+        "SELECT symbol, event_time, quantity, base_quantity, side FROM market_data.trades_all"
+        " ORDER BY symbol, event_time",
+    ) == [
+        ("BTC-USD-SWAP", after(0.001), "4", "0.005", "sell"),
+        ("BTC-USD-SWAP", after(0.002), "4", None, "sell"),
+        ("BTC-USDT-SWAP", after(0.001), "3", "0.03", "buy"),
+        ("BTC-USDT-SWAP", after(0.019999), "3", "0.03", "buy"),
+        ("BTC-USDT-SWAP", after(0.02), "3", "0.3", "buy"),
+        ("BTC-USDT-SWAP", after(0.021), "3", "0.33", "buy"),
+        ("HUGE", after(0.001), "9" * 20, None, "buy"),
+        ("UNKNOWN", after(0.001), "3", None, "buy"),
+    ]
+    assert asked(
+        store,
+        "SELECT symbol, volume, buy_volume, vwap, trades"
+        " FROM market_data.candles_from_trades(interval = '1m') ORDER BY symbol",
+    ) == [
+        ("BTC-USD-SWAP", None, None, None, 2),
+        ("BTC-USDT-SWAP", "0.69", "0.69", "84000", 4),
+        ("HUGE", None, None, None, 1),
+        ("UNKNOWN", None, None, None, 1),
+    ]
+
+
+def test_a_trade_that_is_in_the_table_with_base_units_and_without_is_shown_once(embedded):
+    ensure_market(embedded)
+    contract(embedded, "X", "0.01", seen=0, exchange="okx")
+    embedded.command("SYSTEM STOP MERGES market_data.trades")
+    for trade_id, known in ((1, ("\\N", "0.03")), (2, ("0.03", "\\N"))):
+        for base_quantity in known:
+            write(embedded, TRADES, f"okx X {at(1)} {at(5)} {trade_id} 84000 3 {base_quantity} buy")
+    assert asked(
+        embedded, "SELECT trade_id, base_quantity FROM market_data.trades_all ORDER BY trade_id"
+    ) == [("1", "0.03"), ("2", "0.03")]
+
+
+def test_a_row_with_base_units_does_not_pay_for_those_without(embedded):
+    """Its base units are not counted for nothing: were they, this size would be an error."""
+    ensure_market(embedded)
+    contract(embedded, "X", "0.01", seen=0, exchange="okx")
+    write(embedded, TRADES, f"okx X {at(1)} {at(5)} 1 84000 3 0.03 buy")
+    ((view,),) = embedded.query(
+        "SELECT as_select FROM system.tables WHERE database = 'market_data' AND name = 'trades_all'"
+    )
+    broken = view.replace("transform(", "throwIf(symbol = 'X') + transform(")
+    assert broken != view
+    embedded.command(f"CREATE VIEW market_data.broken AS {broken}")
+    assert asked(embedded, "SELECT base_quantity FROM market_data.broken") == [("0.03",)]
+    write(embedded, TRADES, f"okx X {at(2)} {at(5)} 2 84000 3 \\N buy")
+    with pytest.raises(StatementRefused, match="throwIf"):
+        embedded.query("SELECT base_quantity FROM market_data.broken")
+
+
+def test_a_candle_with_a_trade_of_unknown_size_has_no_volume(embedded):
+    ensure_table(embedded, "btc", BTC)
+    write(
+        embedded,
+        TRADES,
+        f"okx X {at(0)} {at(5)} 1 3 1 0.01 buy",
+        f"okx X {at(1)} {at(5)} 2 2 1 \\N sell",
+        f"okx Y {at(0)} {at(5)} 1 2 3 0.03 buy",
+    )
+    assert asked(
+        embedded,
+        "SELECT symbol, volume, buy_volume, vwap, trades"
+        " FROM market_data.candles_from_trades(interval = '1d') ORDER BY ALL",
+    ) == [("X", None, None, None, 2), ("Y", "0.03", "0.03", "2", 1)]
+
+
 def test_open_and_close_within_one_instant(embedded):
     ensure_table(embedded, "btc", BTC)
     write(

@@ -75,6 +75,13 @@ def test_a_long_interval_begins_at_midnight_in_utc(ours, theirs):
     assert ours in Okx.intervals
 
 
+def test_a_candle_that_an_earlier_run_left_keeps_its_own_interval():
+    frame = next(case["frame"] for case in CASES if case["about"] == "a candle that is closed")
+    exchange = Okx(Wanted(symbols=SYMBOLS, channels=("candle",), candle_interval="5m"))
+    (candle,) = exchange.read(frame.encode()).rows
+    assert candle.interval == "1m"
+
+
 def test_a_request_asks_for_many_topics_at_once():
     topics = tuple(topic for topic in EXCHANGE.topics() if topic.symbol == "BTC-USDT-SWAP")[:2]
     (request,) = EXCHANGE.requests(topics, 7)

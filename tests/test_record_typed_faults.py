@@ -52,7 +52,7 @@ def truth(monkeypatch) -> dict[str, list[tuple[Levels, Levels]]]:
     return states
 
 
-@pytest.mark.parametrize("name", SYMBOLS)
+@pytest.mark.parametrize("name", ["binance", "bybit", "coinbase", "kraken"])
 def test_what_is_stored_is_true_whatever_happens_to_the_connection(start, tmp_path, name, truth):
     with simulated(name, faults=DISTURBED.get(name, DISTURBED["binance"])) as exchange:
         running = record(start, exchange, name, *SYMBOLS[name], options=("--max-errors", "1000"))

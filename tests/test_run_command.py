@@ -16,6 +16,7 @@ from mexcflow.clock import SYSTEM_CLOCK
 from mexcflow.config import Instance
 from mexcflow.exchanges.mexc import Mexc
 from mexcflow.journal import Retention, this_run
+from mexcflow.model import Wanted
 from mexcflow.pipeline import parts
 from mexcflow.pipeline.feed import Maker, insert_settings, string_target
 from mexcflow.pipeline.table import InsertSettings
@@ -275,7 +276,7 @@ def test_what_was_asked_for_reaches_journal_and_inserter(tmp_path, fsync, second
     journal = parts.open_journal(settings, settings.folder, stream)
     assert journal._settings.durability.fsync_s == seconds
     assert journal._settings.retention == Retention(tail_s=90, tail_bytes=5000, keep_raw_s=7 * 86_400)
-    maker = Maker(settings, stream, lambda: None, None, SYSTEM_CLOCK)
+    maker = Maker(settings, stream, lambda: None, None, SYSTEM_CLOCK, Wanted(symbols=(), channels=()))
     target = string_target(Mexc("BTC_USDT", ("deal",)), journal, insert_settings(settings), SYSTEM_CLOCK)
     inserter = maker.inserter(journal, target)
     assert inserter._settings == InsertSettings(

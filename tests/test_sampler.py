@@ -146,6 +146,26 @@ def test_a_crash_changes_nothing():
     assert one.samples() == [(one.a, 3000, 893, "[2,1]")]
 
 
+def test_a_clock_that_is_set_back_does_not_end_the_samples():
+    market = Sampled()
+    market.book(100, 1, whole=True)
+    market.book(1200, 2)
+    market.book(-3_600_000 + 100, 3)
+    market.book(-3_600_000 + 1200, 4)
+    received = [(row[1], row[3]) for row in market.samples()]
+    assert received == [(-3_599_000, "[3,2,1]"), (1000, "[1]")]
+
+
+def test_frames_that_were_held_back_are_no_clock_that_is_set_back():
+    market = Sampled()
+    market.book(100, 1, whole=True)
+    market.book(30_200, 2)
+    market.book(1200, 3)
+    market.book(2200, 4)
+    market.book(31_200, 5)
+    assert [(row[1], row[3]) for row in market.samples()] == [(30_000, "[1]"), (31_000, "[4,3,2,1]")]
+
+
 def test_any_interval_is_counted_from_the_full_minute():
     one = Sampled(interval_us=5 * SECOND_US)
     one.book(100, 1, whole=True)

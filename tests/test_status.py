@@ -253,6 +253,23 @@ def test_for_machines_it_is_one_object_and_the_token_of_a_data_folder_is_not_in_
     assert "very-secret" not in text + shown
 
 
+def test_streams_without_a_file_are_named_with_their_exchange_and_are_over_when_they_have_ended(tmp_path):
+    (tmp_path / "instances").mkdir()
+    for exchange in ("bybit", "binance"):
+        place = tmp_path / "data/journal" / exchange / "BTCUSDT"
+        place.mkdir(parents=True)
+        (place / "lock").touch()
+    code, text = run_status(tmp_path, "--json")
+    told = json.loads(text)
+    assert code == 1
+    assert told["troubles"] == [
+        "nothing is recorded here: all of them have ended, and no instance file names them"
+    ]
+    _, shown = run_status(tmp_path)
+    assert "bybit BTCUSDT" in shown
+    assert "binance BTCUSDT" in shown
+
+
 def test_nothing_at_all_is_trouble_and_a_missing_folder_is_misuse(folder, tmp_path):
     assert run_status(tmp_path) == (1, "trouble: nothing is recorded here: no instance file, no journal\n")
     code, text = run_status(tmp_path, "--symbol", "XYZ_USDT")

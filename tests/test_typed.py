@@ -129,7 +129,7 @@ def test_without_a_table_of_coverage_there_is_nothing_to_read(tmp_path):
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(TEXTS, TEXTS, st.integers(0, 2**64 - 1), st.integers(0, 10**13 - 1))
 def test_any_text_number_and_time_come_back(reason, host, frames, at_ms):
     with open_store(SHARED) as store:

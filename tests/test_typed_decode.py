@@ -190,3 +190,32 @@ def test_the_numbers_in_the_table_are_those_that_were_sent(market):
     assert found == Counter(
         (Decimal(n), Decimal(n), None if n == "0" else Decimal(n), "buy") for n in numbers
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "frame", "about"),
+    [
+        ("bybit", '{"topic":"orderbook.50.BTCUSDT","data":{"b":[[1]]}}', ("BTCUSDT", "book")),
+        (
+            "okx",
+            '{"arg":{"channel":"candle1m","instId":"BTC-USDT-SWAP"},"data":[[1]]}',
+            ("BTC-USDT-SWAP", "candle"),
+        ),
+        ("kraken", '{"channel":"trade","data":[{"symbol":"BTC/USD"}]}', ("BTC/USD", "trade")),
+        ("kraken", '{"channel":"trade","data":[{"symbol":"BTC/USD"},{"symbol":"ETH/USD"}]}', ("", "trade")),
+        ("binance", '{"stream":"btcusdt@aggTrade","data":{}}', ("BTCUSDT", "trade")),
+        ("coinbase", '{"type":"l2update","product_id":"BTC-USD"}', ("BTC-USD", "book")),
+        ("coinbase", '{"type":"match","product_id":"BTC-USD"}', ("BTC-USD", "")),
+        ("coinbase", "<html>", ("", "")),
+    ],
+)
+def test_a_dead_letter_says_what_it_is_about_as_far_as_it_names_it(name, frame, about):
+    symbols = {
+        "okx": ("BTC-USDT-SWAP", "ETH-USDT-SWAP"),
+        "kraken": ("BTC/USD", "ETH/USD"),
+        "coinbase": ("BTC-USD", "ETH-USD"),
+    }.get(name, ("BTCUSDT", "ETHUSDT"))
+    exchange = exchange_of(name, symbols)
+    batch = decode_typed(exchange, [Frame(AT_US * 1000, frame.encode())], Assembler(exchange))
+    (line,) = batch.rows.lines(DEAD_LETTERS)
+    assert tuple(line.split("\t")[1:3]) == about

@@ -5,6 +5,8 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
 
+from mexcflow.config import Instance
+from mexcflow.pipeline.parts import Settings
 from tests.conftest import mexcflow, wait_for
 from tests.proxy import Proxy
 from tests.test_record import statistics
@@ -91,14 +93,15 @@ def test_a_journal_of_typed_tables_is_played_again_by_the_simulator(start, tmp_p
     after = stored(tmp_path / "again")
     assert set(after.trades) == set(before.trades)
     assert Counter(after.books) == Counter(before.books)
+    whole = mexcflow("simulate", "--archive", JOURNAL, "--port", "0", cwd=tmp_path, timeout=20)
+    assert whole.returncode == 2
+    assert len(whole.stderr.strip().splitlines()) == 1
+    assert f"{JOURNAL}/public" in whole.stderr
 
 
-def test_the_folder_of_an_instance_that_is_no_stream_is_told(tmp_path):
-    with simulated("okx") as exchange:
-        options = ("--exchange", "okx", "--symbol", SYMBOLS[0], "--duration", "1", "--channels", "trade")
-        assert mexcflow("run", *options, "--endpoint", exchange.address, cwd=tmp_path).returncode == 0
-    folder = f"data/journal/okx/{SYMBOLS[0]}"
-    done = mexcflow("simulate", "--archive", folder, "--port", "0", cwd=tmp_path, timeout=20)
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert f"{folder}/public" in done.stderr
+def test_the_journal_stays_where_it_is_while_the_process_is_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(Instance(exchange="okx", symbols=SYMBOLS).checked(), database="data")
+    assert settings.folder == tmp_path / JOURNAL
+    monkeypatch.chdir("/")  # as the engine does for a moment while it is loaded
+    assert settings.folder == tmp_path / JOURNAL

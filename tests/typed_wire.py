@@ -21,7 +21,7 @@ from mexcflow.store import Store, open_store
 
 Levels = tuple[tuple[Decimal, Decimal], ...]
 
-DEPTHS = {"bybit": 50, "coinbase": 20, "kraken": 25}
+DEPTHS = {"bybit": 50, "coinbase": 20, "kraken": 10}
 """Levels a side that are stored, of the books that are built from deltas."""
 SIZES = {"BTC-USDT-SWAP": Decimal("0.01"), "ETH-USDT-SWAP": Decimal("0.1"), "SOL-USDT-SWAP": Decimal(1)}
 """Base units in one contract."""
@@ -185,7 +185,7 @@ class Wire:
         depth = DEPTHS[self.exchange]
         bids, asks = self._books[symbol]
         best = sorted(bids.items(), reverse=True)[:depth], sorted(asks.items())[:depth]
-        if self.exchange == "kraken":  # who subscribes to 25 levels forgets those beyond
+        if self.exchange == "kraken":  # who subscribes to 10 levels forgets those beyond
             self._books[symbol] = dict(best[0]), dict(best[1])
         self._book(symbol, at, sequence, *best)
 

@@ -83,6 +83,8 @@ def _troubles(statuses: list[StreamStatus], symbols: list[str], max_staleness_s:
     missing = [name for name in symbols if all(one.symbol != name for one in statuses)]
     troubles = [f"{name}: there is no instance file and no journal of it" for name in missing]
     troubles += [trouble for one in counted if (trouble := trouble_of(one, max_staleness_s))]
+    if statuses and not counted:
+        return ["nothing is recorded here: all of them have ended, and no instance file names them"]
     return troubles if counted or missing else ["nothing is recorded here: no instance file, no journal"]
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 
+from mexcflow.config import DEFAULT_CANDLE_INTERVAL
 from mexcflow.errors import Misuse
 from mexcflow.exchanges.binance import Binance
 from mexcflow.exchanges.binance_spot import BinanceSpot
@@ -67,7 +68,9 @@ def check_channels(
 
 def check_interval(exchange: type[TypedExchange], interval: str, *, where: str) -> None:
     """Raise `Misuse` unless the exchange has candles of that interval, if it has any."""
-    if "candle" in exchange.channels and interval not in exchange.intervals:
+    if not exchange.intervals and interval != DEFAULT_CANDLE_INTERVAL:
+        raise Misuse(f"{where}: {exchange.name} sends no candles", hint="Leave out the candle interval")
+    if exchange.intervals and interval not in exchange.intervals:
         raise Misuse(
             f"{where}: {exchange.name} has no candles of {interval!r}",
             hint=_known(interval, exchange.intervals),

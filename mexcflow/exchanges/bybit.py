@@ -55,6 +55,7 @@ _INTERVALS = {
     "1m": "1", "3m": "3", "5m": "5", "15m": "15", "30m": "30", "1h": "60", "2h": "120", "4h": "240",
     "6h": "360", "12h": "720", "1d": "D", "1w": "W", "1M": "M",
 }  # fmt: skip
+_KLINES = {f"kline.{theirs}.": ours for ours, theirs in _INTERVALS.items()}
 _NAMED_TOPICS = re.compile(r"(?:orderbook|publicTrade|tickers|kline)\.[^\s,\[\]\"]+").findall
 
 _Data = TypeVar("_Data")
@@ -145,7 +146,7 @@ class Bybit:
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
         self._prefixes = _PREFIXES | {"candle": f"kline.{_INTERVALS[wanted.candle_interval]}."}
-        self._symbols = {prefix + s: s for s in wanted.symbols for prefix in self._prefixes.values()}
+        self._symbols = {p + s: s for s in wanted.symbols for p in (*_PREFIXES.values(), *_KLINES)}
 
     def topics(self) -> tuple[Topic, ...]:
         """Return a topic a symbol and channel."""
@@ -242,13 +243,12 @@ class Bybit:
 
     def _candles(self, payload: bytes) -> TypedReading:
         frame = _read_candles(payload)
-        symbol, time_us = self._symbol_of(frame.topic), us_of_ms(frame.ts)
-        interval, rows = self._wanted.candle_interval, []
+        symbol, at_us = self._symbol_of(frame.topic), us_of_ms(frame.ts)
+        length, rows = _KLINES[frame.topic.removesuffix(symbol)], []
         for c in frame.data:
             prices = exact(c.open), exact(c.high), exact(c.low), exact(c.close)
-            row = Candle(symbol, time_us, interval, us_of_ms(c.start), *prices, exact(c.volume))
-            row.quote_volume, row.closed = exact(c.turnover), c.confirm
-            rows.append(row)
+            volumes = exact(c.volume), exact(c.turnover)
+            rows.append(Candle(symbol, at_us, length, us_of_ms(c.start), *prices, *volumes, None, c.confirm))
         return TypedReading(Kind.DATA if rows else Kind.SKIPPED, "candle", rows)
 
     def _symbol_of(self, topic: str, named: str | None = None) -> str:

@@ -5,7 +5,7 @@ Source: https://docs.kraken.com/exchange/api-reference/spot-websocket-v2, and fr
 | channel | theirs | rows |
 |---|---|---|
 | trade | trade | one a trade; the first frame has the last 50, executed before the subscription |
-| book | book | a snapshot of 25 levels a side, then absolute quantities, 0 removes |
+| book | book | a snapshot of 10 levels a side, then absolute quantities, 0 removes |
 | ticker | ticker | the last price; Kraken spot has no more of what we store |
 | candle | ohlc | one a candle; the first frame has several, those of minutes without a trade are absent |
 
@@ -13,7 +13,7 @@ Oddities that this file knows of:
 
 - A book has no number, but every frame the CRC32 of its ten best levels, made from the digits as they were
   sent: `0.0280` is another text than `0.028`. Hence all numbers, which are bare JSON, are taken as text.
-- A level that falls below the 25th is not removed by a message; it is sent again when it comes into view.
+- A level that falls below the last one is not removed by a message; it is sent again when it comes into view.
 - Pairs are `BTC/USD` and `DOGE/USD` here; the list of symbols still calls them `XBT/USD` and `XDG/USD`,
   which the websocket refuses.
 - A subscribe frame is answered once for each of its pairs, so that an unknown one costs no other. Some errors
@@ -50,7 +50,7 @@ from mexcflow.model import (
     Wanted,
 )
 
-_LEVELS, _CHECKED = 25, 10
+_LEVELS = 10  # the checksum covers so many; of 25 a lost change could go unseen
 _THEIRS = {"trade": "trade", "book": "book", "ticker": "ticker", "candle": "ohlc"}
 _MINUTES = {"1m": 1, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240, "1d": 1440, "1w": 10080}
 _OURS = {theirs: ours for ours, theirs in _THEIRS.items()}
@@ -245,7 +245,7 @@ class Kraken:
         """Compare the checksum of the ten best levels a side, asks first, with the one that was sent."""
         if book is None or update.checksum is None:
             return ""
-        levels = [*book.asks.top(_CHECKED), *book.bids.top(_CHECKED)]
+        levels = [*book.asks.top(_LEVELS), *book.bids.top(_LEVELS)]
         checksum = zlib.crc32("".join(map(_digits, levels)).encode())
         same = checksum == update.checksum
         return "" if same else f"the book comes to the checksum {checksum}, Kraken's is {update.checksum}"

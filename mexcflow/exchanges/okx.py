@@ -60,6 +60,7 @@ _INTERVALS = {
     "1m": "1m", "3m": "3m", "5m": "5m", "15m": "15m", "30m": "30m", "1h": "1H", "2h": "2H", "4h": "4H",
     "6h": "6Hutc", "12h": "12Hutc", "1d": "1Dutc", "1w": "1Wutc", "1M": "1Mutc",
 }  # fmt: skip
+_CANDLES = {f"candle{bar}": interval for interval, bar in _INTERVALS.items()}
 _INDEX = "index-tickers"
 _SAYS = {
     "tickers": "last",
@@ -217,9 +218,8 @@ class Okx:
 
     def _candles(self, payload: bytes) -> TypedReading:
         frame = okx_frames.read_candles(payload)
-        symbol, interval, rows = self._symbol_of(frame.arg), self._wanted.candle_interval, []
-        if frame.arg.channel != self._candle:
-            raise Undecodable(f"nobody asked for {frame.arg.channel}")
+        # not only what is wanted: an earlier run may have left some of another interval
+        symbol, interval, rows = self._symbol_of(frame.arg), _CANDLES[frame.arg.channel], []
         volume_at = 5 if _is_spot(symbol) else 6
         for values in frame.data:
             open_us = us_of_ms(values[0])
@@ -241,7 +241,7 @@ _BY_CHANNEL: dict[str, Callable[[Okx, bytes], TypedReading]] = {
     "books5": Okx._books,
     "books": Okx._books,
     **dict.fromkeys(_SAYS, Okx._parts),
-    **dict.fromkeys((f"candle{bar}" for bar in _INTERVALS.values()), Okx._candles),
+    **dict.fromkeys(_CANDLES, Okx._candles),
 }
 _BY_NAME = {name.encode(): read_data for name, read_data in _BY_CHANNEL.items()}
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 from mexcflow.errors import StreamInUse
 from mexcflow.journal.files import Files, disk_failed, failing
@@ -89,7 +90,7 @@ def holder(folder: Path) -> str | None:
 
 def in_use(folder: Path, who: str) -> StreamInUse:
     """Return the error that says who writes this folder."""
-    stream = " ".join(folder.parts[-2:])
+    stream = " ".join(map(unquote, folder.parts[-2:]))
     return StreamInUse(
         f"{stream} is recorded already{f' by {who}' if who else ''}; its journal is {folder}",
         hint="One instance a stream: stop that one first",

@@ -33,8 +33,11 @@ def read_positions(folder: Path) -> Iterator[tuple[Position, Record]]:
         numbers = {one.number for one in list_segments(folder)}
         numbers |= {one.number for one in list_archive(folder)}
     if not numbers:
+        inner = [str(one.parent) for one in sorted(folder.glob("*/lock"))]
+        of_connections = f"Each of its connections has its own: {', '.join(inner)}"
         raise Misuse(
-            f"{folder}: there is no journal", hint="Give a stream's folder, e.g. data/journal/mexc/BTC_USDT"
+            f"{folder}: there is no journal",
+            hint=of_connections if inner else "Give a stream's folder, e.g. data/journal/mexc/BTC_USDT",
         )
     for number in sorted(numbers):
         reader = _open(folder, number)

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from mexcflow.config import Instance, conflict, database_location, journal_folder, load_instance, told
+from mexcflow.config import (
+    DEFAULT_EXCHANGE,
+    Instance,
+    conflict,
+    database_location,
+    journal_folder,
+    load_instance,
+    told,
+)
 from mexcflow.errors import Misuse
 from mexcflow.journal import STATUS, has_history, holder
 from mexcflow.pipeline.publish import Published, read_published
@@ -53,8 +61,10 @@ class StreamStatus:
 
     @property
     def title(self) -> str:
-        """What people call it."""
-        return self.name or self.symbol
+        """What people call it; of several exchanges' BTCUSDT, which one."""
+        if self.name or self.exchange in ("", DEFAULT_EXCHANGE):
+            return self.name or self.symbol
+        return f"{self.exchange} {self.symbol}"
 
     def as_json(self) -> dict[str, Any]:
         """Return everything for machines."""

@@ -11,7 +11,7 @@ A state machine without I/O or clock: the receive times of the frames are its cl
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mexcflow.exchanges import Polled, TypedExchange
+from mexcflow.exchanges import TypedExchange
 from mexcflow.exchanges.book import Level
 from mexcflow.model import BookUpdate, Candle, Ticker, Trade, TypedReading, Undecodable
 from mexcflow.pipeline.blocks import Blocks, spelled_us
@@ -21,16 +21,16 @@ from mexcflow.pipeline.levels import arrays
 from mexcflow.pipeline.overlap import Overlap
 from mexcflow.pipeline.sampler import Sampler
 from mexcflow.pipeline.sequence import MAX_GAPS, Gap
+from mexcflow.pipeline.tickers import Tickers
 from mexcflow.store.market import BOOKS, CANDLES, TICKERS, TRADES
 from mexcflow.store.tsv import escaped
 
 _NOTHING = "\\N"
+_RENUMBERED = 10_000_000
+"""No outage is as long as so many trades: the exchange has begun to count anew, or sent nonsense."""
 _OVERLAP_US = 10_000_000
 """After a connection took over from another one, its first frames may be older than the last of that one."""
-_KEPT_POLLS = 6
-"""What was polled holds for so many of its intervals, should no new answer come."""
-_NOT_POLLED: tuple[int, list[int]] = (2**63, [])
-_TICKER_FIELDS = ("last", "mark", "index", "open_interest", "funding_rate", "next_funding_us")
+_AHEAD_US = 3_600_000_000
 
 
 class Assembler:
@@ -49,13 +49,7 @@ class Assembler:
         self._books = Books(exchange, state.get("books"))
         self._sampler = Sampler(book_interval_us, state.get("sampled")) if book_interval_us else None
         self._candles = Candles(state.get("candles"))
-        self._tickers: dict[str, list[Any]] = {
-            name: list(one) for name, one in state.get("tickers", {}).items()
-        }
-        # by symbol: until when (µs) what was polled holds, and which of the ticker's values it is
-        self._polled: dict[str, tuple[int, list[int]]] = dict(state.get("polled", {}))
-        polls = exchange.polls() if isinstance(exchange, Polled) else ()
-        self._keep_polled_us = round(_KEPT_POLLS * max((poll.every_s for poll in polls), default=0) * 1e6)
+        self._tickers = Tickers(exchange, state.get("tickers"))
         self._trade_ids: dict[str, int] = dict(state.get("trade_ids", {}))
         self._sequences: dict[str, int] = dict(state.get("sequences", {}))
         self._at_ns: dict[str, int] = dict(state.get("at_ns", {}))
@@ -84,8 +78,7 @@ class Assembler:
             self._overlap.reset()
             self._candles.reset()
         self._books.reset()
-        self._tickers.clear()
-        self._polled.clear()
+        self._tickers.reset()
         self._noted = 0
         if self._sampler:
             self._sampler.reset()
@@ -110,7 +103,7 @@ class Assembler:
         blocks = self.blocks
         before = blocks.rows
         if reading.polled:
-            self._note_polled(reading.rows, received_ns // 1000)
+            self._tickers.note_polled(reading.rows, received_ns // 1000)
         self._take[reading.channel](reading.rows, received_ns // 1000)
         return blocks.rows - before
 
@@ -149,7 +142,9 @@ class Assembler:
 
     def _follow(self, symbol: str, number: int, received_us: int) -> None:
         last = self._trade_ids.get(symbol)
-        if last is not None and number != last + 1:
+        if last is not None and abs(number - last) > _RENUMBERED:
+            self._gap("trade", symbol, received_us, f"trade ids begin anew: {number} after {last}")
+        elif last is not None and number != last + 1:
             if number <= last:
                 # sent again after a new connection, or one that fills a hole: the table knows it by its id
                 self.duplicates += 1
@@ -213,28 +208,16 @@ class Assembler:
         self._at_ns[f"book/{symbol}"] = received_us * 1000
         if self._sampler is not None:
             self._sampler.put(symbol, time, state)
+            self._sampler.rewind(received_us)
+            self._set_due()
         else:
             received = spelled_us(received_us)
             self.blocks.add(BOOKS, f"{self._prefixes[symbol]}{time}\t{received}\t{state}\n")
 
-    def _note_polled(self, rows: Sequence[Any], received_us: int) -> None:
-        for row in rows:
-            places = [place for place, field in enumerate(_TICKER_FIELDS) if getattr(row, field) is not None]
-            self._polled[row.symbol] = received_us + self._keep_polled_us, places
-
     def _ticker(self, rows: Sequence[Ticker], received_us: int) -> None:
         received = spelled_us(received_us)
         for ticker in rows:
-            known = self._tickers.setdefault(ticker.symbol, [None] * len(_TICKER_FIELDS))
-            until_us, places = self._polled.get(ticker.symbol, _NOT_POLLED)
-            if received_us > until_us:  # who would not say so would make it look like news for ever
-                for place in places:
-                    known[place] = None
-            for index, field in enumerate(_TICKER_FIELDS):
-                value = getattr(ticker, field)
-                if value is not None:
-                    known[index] = value
-            *numbers, next_funding_us = known
+            *numbers, next_funding_us = self._tickers.take(ticker, received_us)
             values = [_NOTHING if value is None else value for value in numbers]
             values.append(_NOTHING if next_funding_us is None else spelled_us(next_funding_us)[:-3])
             time = spelled_us(ticker.time_us or received_us)
@@ -244,6 +227,8 @@ class Assembler:
     def _candle(self, rows: Sequence[Candle], received_us: int) -> None:
         received = spelled_us(received_us)
         for candle in rows:
+            if candle.open_us > received_us + _AHEAD_US:  # every later one would be taken for over
+                raise Undecodable(f"a candle of the future: it begins at {candle.open_us} µs")
             if not candle.time_us:
                 candle.time_us = received_us
             for one in self._candles.take(candle):
@@ -259,8 +244,6 @@ class Assembler:
             f"{candle.open}\t{candle.high}\t{candle.low}\t{candle.close}\t{more}\t"
             f"{'true' if candle.closed else 'false'}\t{spelled_us(candle.time_us)}\t{received}\n",
         )
-
-    # ---- what is written down
 
     def _out_of_order(self, symbol: str, sequence: int, last: int, received_us: int) -> None:
         twice = sequence == last
@@ -288,8 +271,7 @@ class Assembler:
             "books": self._books.checkpoint(),
             "sampled": self._sampler.checkpoint() if self._sampler else None,
             "candles": self._candles.checkpoint(),
-            "tickers": self._tickers,
-            "polled": self._polled,
+            "tickers": self._tickers.checkpoint(),
             "trade_ids": dict(self._trade_ids),
             "sequences": dict(self._sequences),
             "at_ns": dict(self._at_ns),

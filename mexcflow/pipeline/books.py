@@ -16,7 +16,7 @@ from mexcflow.exchanges import TypedExchange
 from mexcflow.exchanges.book import Book, Level, Side
 from mexcflow.model import BookUpdate
 
-_KEPT_LEVELS = 400
+_KEPT_LEVELS = 100
 """Levels a side that a checkpoint holds of a book that has all: thousands would be half a megabyte."""
 
 

@@ -5,6 +5,8 @@
   others nothing. Only when nothing is left of a connection is that the end of the run.
 - A topic that brings nothing within `UNHEARD_S` is named in the log, once: an unknown symbol is met with
   silence by some exchanges. Others may just be quiet.
+- While frames wait for a database that is away, a book of all levels is subscribed anew every five minutes: a
+  run that begins in the middle of that backlog goes on from a few hundred levels, and needs a snapshot soon.
 - Books that are built from deltas are followed here, too. One that breaks is subscribed anew at once,
   whatever the database does meanwhile.
 """
@@ -12,6 +14,8 @@
 import logging
 import math
 from collections import deque
+
+import msgspec
 
 from mexcflow.clock import Clock
 from mexcflow.errors import ConnectionLost, UnknownContract
@@ -26,9 +30,12 @@ from mexcflow.pipeline.typed_decode import read_typed
 logger = logging.getLogger(__name__)
 
 UNHEARD_S = 30.0
+_ANCHOR_EVERY_S, _LONG_BACKLOG_S = 300.0, 60.0
 _RENEW_EVERY_S = 5.0
 """A book is not asked for again sooner: a snapshot takes its time."""
 _SHOWN = 5
+_TEXT_CHARS = 500
+"""How much is made of what an exchange complains about: its text becomes a line of the log."""
 
 
 class Conversation(Session):
@@ -57,6 +64,7 @@ class Conversation(Session):
         follows = not exchange.whole_books and any(topic.channel == "book" for topic in topics)
         self._books = Books(exchange) if follows else None
         self._renewed_at: dict[str, float] = {}
+        self._anchored_at = self._started
         self._awaited: set[str] = set()
         self._restart = False
 
@@ -172,6 +180,7 @@ class Conversation(Session):
             if not self._unacknowledged and not self._unsent and not self._refused:
                 logger.debug("every subscription is acknowledged")
         elif reading.kind is Kind.ERROR:
+            reading = msgspec.structs.replace(reading, text=" ".join(reading.text.split())[:_TEXT_CHARS])
             self._complained(reading.text)
             self._refuse(reading)
         return reading.kind is Kind.DATA
@@ -208,7 +217,9 @@ class Conversation(Session):
             logger.error(
                 "%s refuses %s: %s", self._exchange.name, name, reading.text or "it does not say why"
             )
-        if len(self._refused) == len(self._topics) and self.lived_s is None:
+        everybody = {topic.symbol for topic in self._exchange.topics()}
+        alone = everybody == {topic.symbol for topic in self._topics.values()}
+        if alone and len(self._refused) == len(self._topics) and self.lived_s is None:
             symbols = _named(list(dict.fromkeys(topic.symbol for topic in self._topics.values())))
             raise UnknownContract(
                 f"{self._exchange.name} has none of what was asked for ({symbols}): {reading.text}",
@@ -218,12 +229,22 @@ class Conversation(Session):
 
     # ---- the clock
 
+    def _anchor(self, now: float) -> None:
+        """Have snapshots of the deepest books in a long backlog."""
+        if self._books is None or self._exchange.book_levels or now - self._anchored_at < _ANCHOR_EVERY_S:
+            return
+        if self.sink.backlog_age_s > _LONG_BACKLOG_S:
+            self._anchored_at = now
+            for topic in self._of_books():
+                self._renew(topic.symbol, "", now)
+
     def _check_acknowledged(self, now: float) -> None:
         self._send(now)
         for symbol in sorted(self._awaited):  # it may be unsubscribed by now, and nothing comes at all
             if now - self._renewed_at.get(symbol, now) >= _RENEW_EVERY_S:
                 logger.warning("no new snapshot of %s within %g s; asking again", symbol, _RENEW_EVERY_S)
                 self._renew(symbol, "", now)
+        self._anchor(now)
         timeout_s = self._exchange.ack_timeout_s
         late = [name for name, asked in self._unacknowledged.items() if now - asked > timeout_s]
         if late:

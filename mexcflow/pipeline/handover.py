@@ -35,6 +35,8 @@ _MAX_HELD_BYTES = 64_000_000
 class HeldBack:
     """What came over a connection that has not taken over yet: each read with its time (Unix ns)."""
 
+    backlog_age_s = 0.0
+
     def __init__(self) -> None:
         self.reads: list[tuple[int, list[bytes]]] = []
         self.held_bytes = 0

@@ -9,11 +9,12 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from mexcflow.errors import StreamInUse
-from mexcflow.journal import Files, Lock, Stream, discard
+from mexcflow.errors import Misuse, StreamInUse
+from mexcflow.journal import Files, Lock, Stream, discard, holder
 from mexcflow.pipeline.parts import connection_folders
 
 _SYMBOLS = ".symbols"
+_LONGEST_NAME = 200
 
 
 class Hold:
@@ -29,12 +30,15 @@ class Hold:
             self._symbols: list[tuple[Path, Lock]] = []
             for symbol in symbols:
                 name = quote(symbol, safe="").replace(".", "%2E")  # '..' would be another folder
+                if len(name) > _LONGEST_NAME:
+                    raise Misuse(f"there can be no symbol {symbol[:40]!r}...", hint="Is it spelt right?")
                 place = folder.parent / _SYMBOLS / name
                 try:
                     self._symbols.append((place, Lock(place, text, self._files)))
                 except StreamInUse as error:
+                    who = holder(place) or "it has ended just now"
                     raise StreamInUse(
-                        f"{symbol} of {stream.exchange} is recorded already: {error.what}", hint=error.hint
+                        f"{symbol} of {stream.exchange} is recorded already: {who}", hint=error.hint
                     ) from error
             stack.pop_all()
 

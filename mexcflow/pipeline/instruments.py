@@ -113,7 +113,7 @@ def list_instruments(
         raise ExchangeUnavailable(error.what, hint=_what_to_do(error, proxies)) from error
 
 
-def find_instruments(
+def find_instruments(  # noqa: PLR0913 - what is looked for, the way there, and how it is told
     exchange: AnyExchange,
     symbols: Sequence[str],
     *,
@@ -121,11 +121,13 @@ def find_instruments(
     proxies: Sequence[str] = (),
     timeout_s: float = _PATIENCE_S,
     clock: Clock = SYSTEM_CLOCK,
+    away_level: int = logging.WARNING,
 ) -> Listed | None:
-    """Return those of our symbols that the exchange lists; None, with a warning, without a list in time.
+    """Return those of our symbols that the exchange lists; None without a list in time.
 
-    `timeout_s` is for all of it. Raises `UnknownContract` when it lists none of them; what else there is to
-    say of them is logged. A list that was kept is only used if it has them all: one may be new.
+    `timeout_s` is for all of it; without a list, the log says so as `away_level`. Raises `UnknownContract`
+    when it lists none of them; what else there is to say of them is logged. A list that was kept is only used
+    if it has them all: one may be new.
     """
     listed = None if endpoint else read_cache(exchange.name)
     if listed is None or not _is_valid(listed, clock) or not _has_all(listed.instruments, symbols):
@@ -133,7 +135,9 @@ def find_instruments(
             work = partial(_fetch_and_keep, exchange, endpoint, proxies, TIMEOUT_S, clock)
             listed = _within(timeout_s, work)
         except MexcflowError as error:
-            logger.warning("going on without the list of symbols of %s: %s", exchange.name, error.what)
+            logger.log(
+                away_level, "going on without the list of symbols of %s: %s", exchange.name, error.what
+            )
             return None
     for warning in check_symbols(listed.instruments, symbols, exchange.name):
         logger.warning("%s", warning)

@@ -1,6 +1,7 @@
 """The parts of one instance that its settings make: database and journal; `feed.py` puts them together."""
 
 import contextlib
+import functools
 import logging
 import math
 import threading
@@ -56,11 +57,16 @@ class Settings:
             return self.instance.endpoint
         return REGISTRY[name].url if name in REGISTRY else ", ".join(TYPED[name].sockets.values())
 
-    @property
+    @functools.cached_property
     def folder(self) -> Path:
-        """The journal's folder of this stream; where it has several connections, theirs are in it."""
+        """The journal's folder of this stream; where it has several connections, theirs are in it.
+
+        Absolute, from the first look on: the process is in another folder for a moment while the engine is
+        loaded, which may be at any time, when it becomes the owner of the data folder.
+        """
         instance = self.instance
-        return journal_folder(instance.journal, self.database, instance.exchange, instance.symbol)
+        folder = journal_folder(instance.journal, self.database, instance.exchange, instance.symbol)
+        return Path(folder).absolute()
 
     @property
     def in_folder(self) -> bool:

@@ -28,7 +28,7 @@ from mexcflow.pipeline.parts import Database, Settings, open_database, refuse_se
 from mexcflow.pipeline.proxy import check_proxies, redacted
 from mexcflow.pipeline.publish import Publisher
 from mexcflow.pipeline.receive import STOPPED
-from mexcflow.pipeline.reference import look_up_behind, look_up_sizes
+from mexcflow.pipeline.reference import Reference
 from mexcflow.store import Store
 
 __all__ = ["Recorder", "Settings", "check_instance"]
@@ -79,6 +79,7 @@ class Recorder:
         self._publisher: Publisher | None = None
         self._finished: Snapshot | None = None
         self._threads_ended = True
+        self._reference = Reference(instance, clock)
         self._channels = instance.channels or self._exchange.channels
         table = instance.table or MARKET
         self.metrics = Metrics(instance.symbol, table, self._channels, now=clock.monotonic())
@@ -132,8 +133,7 @@ class Recorder:
             if settings.instance.is_typed:
                 leftovers = Leftovers(maker, self._feeds)
                 closing.callback(self._end_leftovers, leftovers, self._thread("leftover", leftovers.run))
-            else:
-                closing.callback(look_up_behind(settings.instance, database.connect, self._clock))
+            closing.callback(self._reference.keep_looking(database.connect))
             self._watch(on_statistics, on_tick)
         last = self.snapshot(final=True, close=True)
         if last.total.rows or self._failure is None:
@@ -165,7 +165,7 @@ class Recorder:
             symbols=instance.all_symbols,
             channels=self._channels,
             candle_interval=instance.candle_interval,
-            contract_sizes=look_up_sizes(instance, store, self._clock) if instance.is_typed else {},
+            contract_sizes=self._reference.sizes(store) if instance.is_typed else {},
         )
 
     def _watch(self, on_statistics: Callable[[Snapshot], None], on_tick: Callable[[], None]) -> None:

@@ -9,6 +9,9 @@ A state machine without clock.
 from collections.abc import Iterator
 from typing import Any
 
+_SET_BACK_US = 60_000_000
+"""Frames that were held back while a connection took over are older than those before, by less than this."""
+
 
 class Sampler:
     """Keeps each symbol's newest whole book; `due_us` is when samples are next to be taken."""
@@ -24,6 +27,11 @@ class Sampler:
     def put(self, symbol: str, time: str, book: str) -> None:
         """Take a book's newest state: its event time, and the fields behind the receive time."""
         self._kept[symbol] = (time, book)
+
+    def rewind(self, received_us: int) -> None:
+        """Sample from then on if the clock was set back: else nothing would be until it has caught up."""
+        if received_us < self.due_us - self._interval_us - _SET_BACK_US:
+            self.due_us = received_us - received_us % self._interval_us + self._interval_us
 
     def forget(self, symbol: str) -> None:
         """Take it that a book is not whole any more."""

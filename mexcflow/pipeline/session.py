@@ -49,6 +49,10 @@ class Backoff:
 class Sink(Protocol):
     """Where messages go: the journal, or what holds them back while a connection takes over."""
 
+    @property
+    def backlog_age_s(self) -> float:
+        """How long the oldest message has waited for its table."""
+
     def append(self, received_ns: int, payloads: list[bytes]) -> None:
         """Keep the messages of one read."""
 

@@ -22,6 +22,8 @@ from mexcflow.store.tsv import escaped
 logger = logging.getLogger(__name__)
 
 _REASON_CHARS = 200
+_LOOKED_AT = 4096
+"""Bytes at the beginning of a dead letter in which its topic is looked for."""
 _Counts = dict[tuple[str, str], list[int]]
 """By channel and symbol: the receive times of the first and the last frame, the frames, their rows."""
 
@@ -179,4 +181,23 @@ def _dead_letter(exchange: TypedExchange, frame: Frame, channel: str, reason: st
         payload = exchange.unwrap(payload)
     text = payload[: 4 * DEAD_LETTER_CHARS].decode("utf-8", "replace")[:DEAD_LETTER_CHARS]
     at = spelled_us(frame.received_ns // 1000)
-    return f"{exchange.name}\t\t{channel}\t{at}\t{escaped(reason)}\t{escaped(text)}\n"
+    named, symbol = _about(exchange, payload[:_LOOKED_AT])
+    about = f"{exchange.name}\t{escaped(symbol)}\t{channel or named}"
+    return f"{about}\t{at}\t{escaped(reason)}\t{escaped(text)}\n"
+
+
+def _about(exchange: TypedExchange, payload: bytes) -> tuple[str, str]:
+    """Return channel and symbol of the topic that a frame names; "" for what is none or could be several."""
+    channels, symbols = set(), set()
+    for topic in exchange.topics():
+        if all(f'"{word}"'.encode() in payload for word in topic.name.split(":")):
+            channels.add(topic.channel)
+            symbols.add(topic.symbol)
+    if not channels:
+        symbols = {one.symbol for one in exchange.topics() if f'"{one.symbol}"'.encode() in payload}
+        channels = {"book"} if not exchange.whole_books and exchange.is_book_delta(payload) else channels
+    return _only(channels), _only(symbols)
+
+
+def _only(words: set[str]) -> str:
+    return words.pop() if len(words) == 1 else ""

@@ -84,7 +84,9 @@ def _wrong_sizes(folder: Path) -> list[str]:
 def folder_bytes(store: Store) -> int:
     """Return the bytes of disk that the data folder takes, as `du` says it (a server: its tables)."""
     if store.folder is None:
-        return int(store.query("SELECT sum(ifNull(total_bytes, 0)) FROM system.tables")[0][0] or 0)
+        # a table of the engine Merge counts those that it shows, and they count themselves
+        sql = "SELECT sum(ifNull(total_bytes, 0)) FROM system.tables WHERE engine != 'Merge'"
+        return int(store.query(sql)[0][0] or 0)
     seen: set[tuple[int, int]] = set()
     total = 0
     for folder, _, files in os.walk(store.folder):

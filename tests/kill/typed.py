@@ -64,7 +64,7 @@ class Recorded:
     def judge_rows(self, have: Rows) -> None:
         """Fail unless these are exactly the rows of what was delivered."""
         frames = sum(len(one.sure) for one in self.deliveries)
-        assert frames > 100, frames
+        assert frames > 10, frames
         found = problems(self, have)
         assert not found, found
 
