@@ -20,6 +20,9 @@ try:
 except ImportError:
     from backports import zstd
 
+# statements that build on one another have one engine
+pytestmark = pytest.mark.xdist_group("endpoint_protocol")
+
 ROW = b"1700000000123\td\t84055|3|1\n"
 
 

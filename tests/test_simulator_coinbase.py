@@ -40,6 +40,8 @@ def quiet():
 @pytest.fixture(scope="module")
 def busy():
     with Simulator(exchange="coinbase", speed=20, symbols=["NEW-EUR"]) as exchange:
+        with Wire(exchange.url, request("level2_batch")) as client:  # a market begins with its first client
+            client.all_for(0.5)
         yield exchange
 
 
