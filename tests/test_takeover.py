@@ -4,9 +4,11 @@ Real processes: `mexcflow engine` owns the folder, `mexcflow run` is its guest. 
 request, a proxy with faults stands between the two: it is written into endpoint.json.
 """
 
+import contextlib
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,9 +98,25 @@ def proxy(engine, tmp_path) -> Iterator[FaultProxy]:
     """Stands between the owner and whoever becomes its guest from now on."""
     address = read_address(tmp_path / "data")
     with FaultProxy(int(address.url.rpartition(":")[2])) as proxy:
-        file = tmp_path / "data/endpoint.json"
-        file.write_text(file.read_text().replace(address.url, f"http://127.0.0.1:{proxy.port}"))
+        file, ended = tmp_path / "data/endpoint.json", threading.Event()
+
+        def stand_between() -> None:
+            """The owner puts its own address back, and a guest may start late on a busy machine."""
+            while not ended.wait(0.02):
+                with contextlib.suppress(OSError):
+                    said = file.read_text()
+                    if address.url in said:
+                        new = file.with_name("endpoint.new")
+                        new.write_text(said.replace(address.url, f"http://127.0.0.1:{proxy.port}"))
+                        new.chmod(0o600)
+                        new.replace(file)
+
+        thread = threading.Thread(target=stand_between)
+        thread.start()
+        wait_for(lambda: str(proxy.port) in file.read_text())
         yield proxy
+        ended.set()
+        thread.join()
 
 
 def kill(running: Running) -> None:
