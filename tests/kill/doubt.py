@@ -50,5 +50,7 @@ def _rows_in(table: Path) -> int:
     if not sizes.exists():
         return 0
     ((_, files),) = json.loads(sizes.read_text()).items()
+    if not (table / "index.mrk").exists():  # killed in the middle of the very first INSERT
+        return 0
     index = (table / "index.mrk").read_bytes()[: int(files["index%2Emrk"]["size"])]
     return sum(insert.rows for insert in read_index(index))
