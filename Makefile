@@ -76,7 +76,7 @@ demo: $(VENV)/installed ## Record three simulated exchanges side by side for 20 
 		--format PrettyCompactMonoBlock
 
 test: $(VENV)/installed-dev ## Run the tests
-	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 torture: $(VENV)/installed-dev ## TRIALS=500 kills, TOGETHER=200 of six processes on one folder, CUTS=10 power cuts (root), FAULT_SECONDS=600 of faults; tables must be exact
 	@failed=0; \

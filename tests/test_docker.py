@@ -42,7 +42,6 @@ def daemon() -> docker.DockerClient | None:
 
 
 pytestmark = [
-    pytest.mark.xdist_group("docker"),
     pytest.mark.timeout(400),
     pytest.mark.skipif(daemon() is None, reason="no docker daemon answers here"),
     pytest.mark.skipif(BUSYBOX is None, reason="busybox is the shell of the image's base"),

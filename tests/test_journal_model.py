@@ -189,7 +189,8 @@ class JournalAgainstAList(RuleBasedStateMachine):
             run = next((n for n, one in enumerate(rest) if one.kind in CONTROLS), len(rest))
             self.frames_are(taken.frames, rest[: len(taken.frames)])
             assert 0 < len(taken.frames) <= min(run, at_most)
-            if not taken.full or (self.taken_bytes == 1 << 25 and not self.must_be_set_aside):
+            whole = self.exact and not self.must_be_set_aside  # a damaged record of any kind ends a batch
+            if not taken.full or (self.taken_bytes == 1 << 25 and whole):
                 assert len(taken.frames) == min(run, at_most)
 
     def frames_are(self, frames: list[Any], items: list[Record]) -> None:
@@ -351,8 +352,9 @@ class JournalAgainstAList(RuleBasedStateMachine):
         self.opened_again(damaged=bool(lost))
 
     def opened_again(self, *, damaged: bool = False) -> None:
-        if not list_segments(self.folder):  # it was new, and left nothing
-            assert self.batches == 0
+        if not list_segments(self.folder):  # it was new, or all of it was damaged, and left nothing
+            assert self.batches == 0 or self.damaged
+            assert self.must_be_set_aside <= self.set_aside()
             assert not any(one.kind is Kind.FRAME for one in self.items[self.acknowledged :])
             self.reset()
             self.journal = self.open()

@@ -32,9 +32,6 @@ for _name in NAMES:
     importlib.import_module(f"mexcflow.cli.{_name.replace('-', '')}")  # adds itself to `app`
 COMMANDS = typer.main.get_command(app).commands
 
-# one worker records once for all of them
-pytestmark = pytest.mark.xdist_group("readme")
-
 
 def blocks(text: str, *languages: str) -> list[str]:
     """What stands in the fenced code blocks of these languages."""

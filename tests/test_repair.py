@@ -21,9 +21,6 @@ from mexcflow.store.repair import inspect
 from mexcflow.store.stripelog import DataFile, ends_whole, whole_part
 from tests.torn import BATCHES, FILES, T0, append, batch, cut, fill, flat, rows_of, shorter, state, table_in
 
-# an engine start takes a third of a second: what is only read is made once, on one worker
-pytestmark = pytest.mark.xdist_group("repair")
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
