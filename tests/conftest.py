@@ -69,7 +69,7 @@ class Running:
     def err(self) -> str:
         return self._err.read_text()
 
-    def stop(self, number: int = signal.SIGINT, *, within: float = 5.0) -> int:
+    def stop(self, number: int = signal.SIGINT, *, within: float = 20.0) -> int:
         self.process.send_signal(number)
         return self.process.wait(within)
 

@@ -102,7 +102,7 @@ class Socket:
     """A plain websocket that has sent these requests."""
 
     def __init__(self, url: str, *requests: object) -> None:
-        self.socket = websocket.create_connection(url, timeout=5, skip_utf8_validation=True)
+        self.socket = websocket.create_connection(url, timeout=30, skip_utf8_validation=True)
         for request in requests:
             self.ask(request)
 
@@ -116,12 +116,12 @@ class Socket:
         """Send a request, as JSON unless it is text."""
         self.socket.send(request if isinstance(request, str) else json.dumps(request))
 
-    def raw(self, timeout: float = 5) -> tuple[int, bytes]:
+    def raw(self, timeout: float = 30) -> tuple[int, bytes]:
         """Return the next message: opcode and bytes; pings are answered on the way."""
         self.socket.settimeout(timeout)
         return self.socket.recv_data()
 
-    def next(self, timeout: float = 5) -> Any:
+    def next(self, timeout: float = 30) -> Any:
         """Return the next message as JSON."""
         return json.loads(self.raw(timeout)[1])
 

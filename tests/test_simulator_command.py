@@ -38,7 +38,7 @@ def test_it_says_where_it_listens_and_stops_at_once_with_0(sign):
             assert client.next("push.deal")["symbol"] == "BTC_USDT"
             start = time.monotonic()
             process.send_signal(sign)
-            out, err = process.communicate(timeout=5)
+            out, err = process.communicate(timeout=30)
         assert time.monotonic() - start < 1
     assert process.returncode == 0
     assert out == ""

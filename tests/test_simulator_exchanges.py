@@ -91,7 +91,7 @@ def test_a_server_pings_and_who_answers_stays():
 
 def test_who_answers_no_ping_is_cut_without_a_word():
     with Simulator(exchange="binance", server_ping_s=0.05, ping_timeout_s=0.3, generate=False) as exchange:
-        client = websocket.create_connection(exchange.url, timeout=5)
+        client = websocket.create_connection(exchange.url, timeout=30)
         client.pong = lambda _payload: None
         with pytest.raises((websocket.WebSocketConnectionClosedException, ConnectionError)):
             client.recv()

@@ -30,7 +30,7 @@ def refused(url: str) -> bool:
 
 
 def fetch(exchange: Simulator, path: str) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection(urlsplit(exchange.url).netloc, timeout=5)
+    connection = http.client.HTTPConnection(urlsplit(exchange.url).netloc, timeout=30)
     connection.request("GET", path)
     return connection.getresponse()
 
@@ -241,7 +241,7 @@ def test_no_acks_as_option_and_object():
         assert client.next()["channel"] == "rs.sub.deal"
 
 
-def test_who_does_not_read_is_cut_and_others_go_on():
+def test_who_does_not_read_is_cut_and_others_go_on(caplog):
     symbols = tuple(f"S{number}_USDT" for number in range(20))
     settings = Settings(speed=200, symbols=symbols, outbox_messages=200)
     with (
@@ -251,7 +251,10 @@ def test_who_does_not_read_is_cut_and_others_go_on():
     ):
         for symbol in symbols:  # 10 MB a second: soon more than the sockets hold
             sleeper.ask("sub.depth.full", symbol=symbol)
-        reader.all_for(2)
+        for _ in range(20):
+            reader.all_for(2)
+            if "reads too slowly" in caplog.text:
+                break
         assert reader.next("push.")
         frames = sleeper.until_cut()
     assert frames

@@ -20,7 +20,7 @@ class Client:
     """A plain client that keeps what it gets as (opcode, bytes)."""
 
     def __init__(self, url: str, *subscriptions: str, symbol: str = "BTC_USDT") -> None:
-        self.socket = websocket.create_connection(url, timeout=5, skip_utf8_validation=True)
+        self.socket = websocket.create_connection(url, timeout=30, skip_utf8_validation=True)
         for channel in subscriptions:
             self.ask(f"sub.{channel}", symbol=symbol)
             assert self.next("rs.")["channel"] == f"rs.sub.{channel}"
@@ -34,11 +34,11 @@ class Client:
     def ask(self, method: str, **param) -> None:
         self.socket.send(json.dumps({"method": method, "param": param} if param else {"method": method}))
 
-    def raw(self, timeout: float = 5) -> tuple[int, bytes]:
+    def raw(self, timeout: float = 30) -> tuple[int, bytes]:
         self.socket.settimeout(timeout)
         return self.socket.recv_data()
 
-    def next(self, prefix: str = "", timeout: float = 5) -> dict:
+    def next(self, prefix: str = "", timeout: float = 30) -> dict:
         """Return the next frame whose channel starts so; others are passed over."""
         end = time.monotonic() + timeout
         while True:

@@ -25,7 +25,7 @@ class Wire:
     """One connection. `frames` are those that came, in order."""
 
     def __init__(self, url: str, *requests: dict | bytes) -> None:
-        self.socket = websocket.create_connection(url, timeout=5, skip_utf8_validation=True)
+        self.socket = websocket.create_connection(url, timeout=30, skip_utf8_validation=True)
         self.frames: list[bytes] = []
         for request in requests:
             self.ask(request)
@@ -42,7 +42,7 @@ class Wire:
             request if isinstance(request, bytes) else json.dumps(request, separators=(",", ":"))
         )
 
-    def raw(self, timeout: float = 5) -> bytes:
+    def raw(self, timeout: float = 30) -> bytes:
         """Return the next message."""
         self.socket.settimeout(timeout)
         opcode, payload = self.socket.recv_data()
@@ -51,7 +51,7 @@ class Wire:
         self.frames.append(payload)
         return payload
 
-    def next(self, wanted: Callable[[Any], object] = bool, timeout: float = 5) -> Any:
+    def next(self, wanted: Callable[[Any], object] = bool, timeout: float = 30) -> Any:
         """Return the content of the next frame that is wanted; others are passed over."""
         end = time.monotonic() + timeout
         while True:
@@ -80,7 +80,7 @@ def rest_of(address: str, url: str) -> bytes:
     """Return what the simulator at `address` answers to the exchange's own URL."""
     parts = urlsplit(url)
     where = address.replace("ws://", "http://") + parts.path + (f"?{parts.query}" if parts.query else "")
-    with urlopen(where, timeout=5) as answer:
+    with urlopen(where, timeout=30) as answer:
         return answer.read()
 
 
@@ -96,7 +96,7 @@ def undecodable(read: Callable[[bytes], object], payload: bytes) -> bool:
 def get(address: str, path: str) -> tuple[int, Any]:
     """Return status and content of a plain GET; `address` is the simulator's."""
     try:
-        with urlopen(address.replace("ws://", "http://") + path, timeout=5) as answer:
+        with urlopen(address.replace("ws://", "http://") + path, timeout=30) as answer:
             return answer.status, parsed(answer.read())
     except HTTPError as error:
         return error.code, parsed(error.read() or b"null")
