@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mexcflow.errors import ConnectionLost, Misuse
-from mexcflow.pipeline.connect import Line, check_endpoint, open_line
+from mexcflow.pipeline.address import check_endpoint
+from mexcflow.pipeline.connect import Line, open_line
 
 TEXT, BINARY, CONTINUED, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 

@@ -1,6 +1,6 @@
 """SIGKILL at random moments, at 2,000 frames a second: nothing that `recv` returned is lost or doubled.
 
-The real command records what the simulator sends, is killed, and starts again on the same folder, 30 times
+The real command records what the simulator sends, is killed, and starts again on the same folder, 20 times
 here and 500 times with `make torture`. In the end the table is, row for row and in order, what the frames
 decode to that `recv` had returned, and a half message does not count.
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mexcflow.errors import Banned, BannedByProxy, ConnectionLost, Misuse, ProxyRefused
+from mexcflow.pipeline.address import check_proxies, parse_proxy, redacted
 from mexcflow.pipeline.connect import Line, open_line
-from mexcflow.pipeline.proxy import check_proxies, parse_proxy, redacted
 from mexcflow.pipeline.rest import fetch
 from mexcflow.pipeline.secure import TlsInTls
 from mexcflow.simulator import Simulator

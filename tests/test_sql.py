@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from mexcflow.cli.tables import printable
+from mexcflow.cli.console import printable
 from mexcflow.errors import Misuse
 from mexcflow.ops.sql import parse_statement
 from mexcflow.store import ensure_table, open_store

@@ -31,3 +31,11 @@ def empty_table(console: Console, title: str) -> Table:
         return Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
     # no lines and no padding to the console's width: for grep, awk and files
     return Table(box=None, pad_edge=False, title=None, show_header=True, header_style="")
+
+
+def megabytes(size_bytes: float) -> str:
+    """Return a size in the unit that suits it, decimal as disks are sold."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:,.1f} {unit}"
+    return f"{size_bytes:,.0f} B"

@@ -7,7 +7,7 @@ import msgspec
 
 from mexcflow.config import Instance, config_folder
 from mexcflow.ops.instances import check_sole_writer, read_instances
-from mexcflow.pipeline.record import check_instance
+from mexcflow.pipeline.check import check_instance
 
 
 def instance_of(

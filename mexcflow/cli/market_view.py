@@ -3,8 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from mexcflow.cli.console import empty_table, printable
-from mexcflow.cli.tables import megabytes
+from mexcflow.cli.console import empty_table, megabytes, printable
 from mexcflow.ops.market_report import MarketReport
 
 _REASON_COLUMNS = 160

@@ -2,23 +2,27 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import orjson
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from mexcflow.cli.app import app
+from mexcflow.cli.console import empty_table, make_console, printable
 from mexcflow.cli.interrupt import interruptible
 from mexcflow.cli.options import AsJson, Config, LogFormat, LogLevel, start_log
-from mexcflow.cli.tables import make_console, proxies_table
 from mexcflow.config import DEFAULT_EXCHANGE, Instance, config_folder
 from mexcflow.errors import Misuse
 from mexcflow.ops.instances import read_instances
-from mexcflow.ops.proxycheck import Checked, Way, check, ways_of
+from mexcflow.ops.proxycheck import STEPS, Checked, Step, Way, check, ways_of
+from mexcflow.pipeline.check import check_instance
 from mexcflow.pipeline.dial import TIMEOUT_S
-from mexcflow.pipeline.record import check_instance
 
 _EPILOG = """Examples:
 
@@ -92,7 +96,7 @@ def proxy_check(
         report = {"ok": all(one.ok for one in found), "count": count, "proxies": list(map(_as_json, found))}
         typer.echo(orjson.dumps(report))
     else:
-        console.print(proxies_table(console, found))
+        console.print(_proxies_table(console, found))
     if not all(one.ok for one in found):
         raise typer.Exit(1)
 
@@ -116,3 +120,31 @@ def _check(ways: list[Way], count: int, timeout_s: float) -> list[Checked]:
 
 def _as_json(one: Checked) -> dict[str, object]:
     return {"ok": one.ok, **dataclasses.asdict(one)}
+
+
+def _proxies_table(console: Console, found: Sequence[Checked]) -> Table:
+    """Return how long each step through each proxy took, and what went wrong."""
+    table = empty_table(console, "proxies")
+    for name in ("proxy", "of", "success"):
+        table.add_column(name)
+    for step in STEPS:
+        table.add_column(f"{step} ms", justify="right", no_wrap=True)
+    table.add_column("reason")
+    for one in found:
+        style = "green" if one.ok else "red"
+        table.add_row(
+            printable(one.proxy),
+            printable(", ".join(one.used_by) or one.symbol),
+            Text(f"{one.succeeded}/{one.attempts}", style=style),
+            *(_step(one.steps[step], one.attempts) for step in STEPS),
+            printable("; ".join(one.reasons)),
+        )
+    return table
+
+
+def _step(step: Step, attempts: int) -> str:
+    if step.median_ms is None:
+        return "-"
+    shown = [ms for ms in (step.min_ms, step.median_ms, step.max_ms) if ms is not None]
+    times = "/".join(f"{ms:.{int(ms < 10)}f}" for ms in shown)
+    return times if step.succeeded == attempts else f"{times} ({step.succeeded} of {attempts})"

@@ -1,23 +1,30 @@
 """`mexcflow rebuild`: make a table again from the frames as they were received."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from mexcflow.cli.app import app
+from mexcflow.cli.console import empty_table, make_console, printable
 from mexcflow.cli.instance import instance_of
 from mexcflow.cli.interrupt import interruptible
 from mexcflow.cli.options import AsJson, Config, Database, LogFormat, LogLevel, start_log
-from mexcflow.cli.tables import difference_table, make_console, rebuilt_table
 from mexcflow.config import DEFAULT_EXCHANGE, database_location
 from mexcflow.errors import Misuse
 from mexcflow.exchanges import REGISTRY
+from mexcflow.ops.coverage import iso
 from mexcflow.ops.rebuild import SUFFIX, RebuildSettings, Rebuilt, rebuild
+from mexcflow.ops.rowdiff import Difference
+from mexcflow.store.scan import TYPES
 
+_MESSAGE_COLUMNS = 160
 _EPILOG = """Examples:
 
 mexcflow rebuild --symbol BTC_USDT
@@ -100,9 +107,9 @@ def _print(console: Console, report: Rebuilt) -> None:
         console.print(
             f"dropped what an earlier rebuild had left, mexc_data.{report.table}{SUFFIX}", markup=False
         )
-    console.print(rebuilt_table(console, report))
+    console.print(_rebuilt_table(console, report))
     if report.differences:
-        console.print(difference_table(console, report.differences))
+        console.print(_difference_table(console, report.differences))
     compared = report.batches_equal + report.batches_different
     console.print(
         f"decoded {remade.frames:,} frames in {compared:,} batches: {report.batches_equal:,} as before, "
@@ -132,3 +139,28 @@ def _conclusion(report: Rebuilt) -> str:
     if report.same:
         return "the table is exactly what its frames decode to; the new one was dropped again"
     return f"the new one is {left}; --swap makes it once more and puts it in the old one's place"
+
+
+def _rebuilt_table(console: Console, report: Rebuilt) -> Table:
+    """Return how many rows of each kind the two tables have."""
+    table = empty_table(console, "rows")
+    table.add_column("table")
+    for heading in ("rows", *TYPES.values()):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, counts in (("old", report.old), ("new", report.new)):
+        cells = (counts.get(mt, 0) for mt in TYPES.values())
+        table.add_row(name, f"{sum(counts.values()):,}", *(f"{count:,}" for count in cells))
+    return table
+
+
+def _difference_table(console: Console, differences: Sequence[Difference]) -> Table:
+    """Return the first rows that differ, the old one above the new one."""
+    table = empty_table(console, "first differences")
+    table.add_column("row", justify="right")
+    for heading in ("", "ts", "mt", "m"):
+        table.add_column(heading, no_wrap=heading in ("ts", "mt"))
+    for one in differences:
+        for name, row, style in (("old", one.old, "red"), ("new", one.new, "green")):
+            ts, mt, m = (iso(row[0]), row[1], row[2]) if row else ("-", "", "")
+            table.add_row(f"{one.row:,}", Text(name, style=style), ts, mt, printable(m, _MESSAGE_COLUMNS))
+    return table

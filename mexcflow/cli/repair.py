@@ -1,17 +1,20 @@
 """`mexcflow repair`: cut torn tables back to what is whole, by hand."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from mexcflow.cli.app import app
+from mexcflow.cli.console import empty_table, make_console, printable
 from mexcflow.cli.interrupt import interruptible
 from mexcflow.cli.options import AsJson, Config, Database, LogFormat, LogLevel, start_log
-from mexcflow.cli.tables import make_console, repair_table
 from mexcflow.config import config_folder
 from mexcflow.errors import Misuse
 from mexcflow.ops.instances import database_to_read
@@ -69,7 +72,7 @@ def _as_json(location: str, found: list[Finding], *, torn: int, dry_run: bool) -
 
 def _print(console: Console, location: str, found: list[Finding], *, dry_run: bool) -> None:
     console.print(f"database {location}", markup=False)
-    console.print(repair_table(console, found))
+    console.print(_repair_table(console, found))
     torn = [finding for finding in found if finding.problem]
     for finding in torn:
         console.print(f"torn: {finding.table}: {finding.problem}", style="red", markup=False)
@@ -79,3 +82,24 @@ def _print(console: Console, location: str, found: list[Finding], *, dry_run: bo
         console.print("every table is whole", markup=False)
     elif dry_run:
         console.print("nothing was changed: this was a dry run", markup=False)
+
+
+def _repair_table(console: Console, found: Sequence[Finding]) -> Table:
+    """Return what is whole of each string table, and what is not."""
+    table = empty_table(console, "string tables")
+    table.add_column("table")
+    table.add_column("state")
+    for name in ("whole inserts", "rows in them", "bytes cut"):
+        table.add_column(name, justify="right")
+    for one in found:
+        state, style = ("whole", "green") if not one.problem else ("torn", "red")
+        if one.set_aside:
+            state, style = "repaired", "yellow"
+        table.add_row(
+            printable(one.table),
+            Text(state, style=style),
+            f"{one.inserts:,}",
+            f"{one.rows:,}",
+            f"{one.cut_bytes:,}",
+        )
+    return table

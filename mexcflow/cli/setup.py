@@ -5,11 +5,14 @@ from typing import Annotated
 
 import orjson
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from mexcflow.cli.app import app
+from mexcflow.cli.console import empty_table, make_console, printable
 from mexcflow.cli.interrupt import interruptible
 from mexcflow.cli.options import AsJson, Config, Database, LogFormat, LogLevel, start_log
-from mexcflow.cli.tables import make_console, setup_table
 from mexcflow.config import Instance, config_folder, database_location
 from mexcflow.errors import Misuse
 from mexcflow.ops.instances import read_instances
@@ -87,7 +90,7 @@ def setup_command(
     console = make_console()
     for where, summary in done.items():
         console.print(f"database {where}", markup=False)
-        console.print(setup_table(console, summary))
+        console.print(_setup_table(console, summary))
     if not instances:
         console.print(f"no instance files in {folder}: no table was created", markup=False)
 
@@ -116,3 +119,16 @@ def _setup(location: str, instances: list[Instance], kept: Kept | None, cluster:
 
     with open_store(location) as store:
         return setup(store, instances, kept=kept, cluster=cluster)
+
+
+def _setup_table(console: Console, summary: SetupSummary) -> Table:
+    """Return what setup did, a line a thing."""
+    table = empty_table(console, "setup")
+    table.add_column("what was done")
+    table.add_column("to")
+    styles = {"created": "green", "replaced": "yellow", "dropped": "yellow", "refused": "red", "found": "dim"}
+    words = {"found": "already there", "refused": "not dropped"}
+    for done, style in styles.items():
+        for thing in getattr(summary, done):
+            table.add_row(Text(words.get(done, done), style=style), printable(thing))
+    return table

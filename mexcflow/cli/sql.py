@@ -10,9 +10,10 @@ from typing import IO, Annotated
 import typer
 
 from mexcflow.cli.app import app
+from mexcflow.cli.console import make_console
 from mexcflow.cli.interrupt import end_now, interruptible
 from mexcflow.cli.options import Config, Database, LogFormat, LogLevel, start_log
-from mexcflow.cli.tables import make_console, print_result
+from mexcflow.cli.result_view import print_result
 from mexcflow.config import config_folder
 from mexcflow.errors import DiskFailed, Misuse
 from mexcflow.ops.instances import database_to_read

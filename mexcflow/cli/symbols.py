@@ -19,9 +19,8 @@ from mexcflow.config import DEFAULT_EXCHANGE
 from mexcflow.errors import MexcflowError
 from mexcflow.exchanges import find_exchange
 from mexcflow.model import Instrument
-from mexcflow.pipeline.connect import check_endpoint
+from mexcflow.pipeline.address import check_endpoint, check_proxies
 from mexcflow.pipeline.instruments import TRADING, Listed, list_instruments, spelling
-from mexcflow.pipeline.proxy import check_proxies
 
 _EPILOG = """Examples:
 

@@ -9,10 +9,11 @@ import typer
 from rich.console import Console
 
 from mexcflow.cli.app import app
+from mexcflow.cli.console import make_console, megabytes
 from mexcflow.cli.interrupt import interruptible
 from mexcflow.cli.market_view import market_tables
 from mexcflow.cli.options import AsJson, Config, Database, LogFormat, LogLevel, start_log
-from mexcflow.cli.tables import container_table, make_console, megabytes, of_budget, verify_tables
+from mexcflow.cli.verify_view import container_table, of_budget, verify_tables
 from mexcflow.clock import SYSTEM_CLOCK
 from mexcflow.config import Instance, config_folder
 from mexcflow.ops.instances import database_to_read, read_instances

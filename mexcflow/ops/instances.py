@@ -5,7 +5,7 @@ from pathlib import Path
 from mexcflow.config import Instance, database_location, load_instances
 from mexcflow.errors import Misuse
 from mexcflow.ops.exposure import warn_of_exposed
-from mexcflow.pipeline.record import check_instance
+from mexcflow.pipeline.check import check_instance
 from mexcflow.store.credentials import shown_location
 from mexcflow.store.folder import has_database
 

@@ -20,11 +20,11 @@ from mexcflow.config import Instance
 from mexcflow.errors import Banned, BannedByProxy, ConnectionLost, MexcflowError
 from mexcflow.exchanges import REGISTRY, TYPED, find_exchange
 from mexcflow.model import Frame, Kind, Reading, TypedReading, Wanted
+from mexcflow.pipeline.address import redacted
 from mexcflow.pipeline.connect import open_line, reach
 from mexcflow.pipeline.decode import read_frame
 from mexcflow.pipeline.dial import TIMEOUT_S
 from mexcflow.pipeline.plan import plan
-from mexcflow.pipeline.proxy import redacted
 from mexcflow.pipeline.rest import at_endpoint, fetch
 from mexcflow.pipeline.typed_decode import read_typed
 

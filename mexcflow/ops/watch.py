@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mexcflow.config import Instance, conflict, journal_folder, load_instance, told
 from mexcflow.errors import Misuse
-from mexcflow.pipeline.record import check_instance
+from mexcflow.pipeline.check import check_instance
 
 Signature = tuple[int, int, int]
 """What changes when a file does: time, size, inode."""

@@ -7,14 +7,13 @@ fragments, a frame cut in two) goes the library's way, from the same buffer.
 """
 
 import time
-from urllib.parse import urlsplit
 
 import websocket
 
-from mexcflow.errors import Banned, ConnectionLost, Misuse
+from mexcflow.errors import Banned, ConnectionLost
 from mexcflow.pipeline import ban
+from mexcflow.pipeline.address import parse_endpoint, redacted
 from mexcflow.pipeline.dial import TIMEOUT_S, dial, reason, way_to
-from mexcflow.pipeline.proxy import redacted
 from mexcflow.pipeline.secure import Limit, Socket
 
 _READ_BYTES = 65_536
@@ -191,24 +190,6 @@ def open_line(url: str, proxy: str = "", *, timeout_s: float = TIMEOUT_S) -> Lin
 
 def reach(url: str, proxy: str = "", *, timeout_s: float = TIMEOUT_S) -> Socket:
     """Return a line to where a websocket URL points, before a word is said; raises as `open_line`."""
-    host, port, is_secure = _target(url)
+    host, port, is_secure = parse_endpoint(url)
     where = way_to(url, proxy)
     return dial(host, port, is_secure=is_secure, proxy=proxy, where=where, timeout_s=timeout_s)
-
-
-def _target(url: str, *, where: str = "--endpoint") -> tuple[str, int, bool]:
-    try:
-        parts = urlsplit(url)
-        host, port, is_secure = parts.hostname, parts.port, parts.scheme == "wss"
-    except ValueError:
-        host, port, is_secure = None, 0, False
-    if not host or port == 0 or parts.scheme not in ("ws", "wss"):
-        raise Misuse(
-            f"{where}: {redacted(url)!r} is no websocket URL", hint="It looks like wss://host:port/path"
-        )
-    return host, port or (443 if is_secure else 80), is_secure
-
-
-def check_endpoint(url: str, *, where: str) -> None:
-    """Raise `Misuse` unless `url` is a websocket's."""
-    _target(url, where=where)

@@ -9,7 +9,8 @@ import socket
 import ssl
 
 from mexcflow.errors import ConnectionLost
-from mexcflow.pipeline.proxy import go_through, parse_proxy, redacted
+from mexcflow.pipeline.address import parse_proxy, redacted
+from mexcflow.pipeline.proxy import go_through
 from mexcflow.pipeline.secure import Limit, Socket, secure
 
 TIMEOUT_S = 10.0

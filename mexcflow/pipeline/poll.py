@@ -19,9 +19,9 @@ from mexcflow.clock import SYSTEM_CLOCK, Clock
 from mexcflow.errors import Banned, BannedByProxy, ConnectionLost, Permanent, ProxyRefused
 from mexcflow.exchanges import Poll, TypedExchange
 from mexcflow.journal import Journal
+from mexcflow.pipeline.address import redacted
 from mexcflow.pipeline.dial import way_to
 from mexcflow.pipeline.pool import Pool
-from mexcflow.pipeline.proxy import redacted
 from mexcflow.pipeline.rest import fetch
 from mexcflow.pipeline.session import Backoff
 from mexcflow.pipeline.typed_decode import read_typed

@@ -14,24 +14,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
-from mexcflow.config import DEFAULT_CANDLE_INTERVAL, Instance
-from mexcflow.errors import DiskFailed, MexcflowError, Misuse, StoreUnavailable, TooManyErrors
-from mexcflow.exchanges import TYPED, check_channels, check_interval, find_exchange
+from mexcflow.errors import DiskFailed, MexcflowError, StoreUnavailable, TooManyErrors
+from mexcflow.exchanges import find_exchange
 from mexcflow.journal import this_run
 from mexcflow.metrics import Backlog, Metrics, Snapshot
 from mexcflow.model import Wanted
-from mexcflow.pipeline.connect import check_endpoint
+from mexcflow.pipeline.address import redacted
+from mexcflow.pipeline.check import check_instance
 from mexcflow.pipeline.feed import MARKET, Feed, Maker
 from mexcflow.pipeline.hold import Hold
 from mexcflow.pipeline.leftover import Leftovers
 from mexcflow.pipeline.parts import Database, Settings, open_database, refuse_second
-from mexcflow.pipeline.proxy import check_proxies, redacted
 from mexcflow.pipeline.publish import Publisher
 from mexcflow.pipeline.receive import STOPPED
 from mexcflow.pipeline.reference import Reference
 from mexcflow.store import Store
 
-__all__ = ["Recorder", "Settings", "check_instance"]
+__all__ = ["Recorder", "Settings"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,20 +46,6 @@ _LAST_TRY_S = 1.0
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter from another. The default of 5 ms would delay receive
 times while a batch is decoded, and an INSERT several times over."""
-
-
-def check_instance(instance: Instance, *, where: str) -> None:
-    """Raise `Misuse` for an exchange, a channel, a proxy or an endpoint that cannot be."""
-    exchange = find_exchange(instance.exchange, where=where)
-    if instance.channels:
-        check_channels(exchange, instance.channels, where=where)
-    if instance.exchange in TYPED:
-        check_interval(TYPED[instance.exchange], instance.candle_interval, where=where)
-    elif instance.candle_interval != DEFAULT_CANDLE_INTERVAL:
-        raise Misuse(f"{where}: {exchange.name} has no candles here", hint="Leave out the candle interval")
-    check_proxies(instance.all_proxies, where=where)
-    if instance.endpoint:
-        check_endpoint(instance.endpoint, where=where)
 
 
 class Recorder:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 from mexcflow import __version__
 from mexcflow.errors import Banned, ConnectionLost, Misuse, Permanent
 from mexcflow.pipeline import ban
+from mexcflow.pipeline.address import redacted
 from mexcflow.pipeline.dial import TIMEOUT_S, dial, reason, way_to
-from mexcflow.pipeline.proxy import redacted
 from mexcflow.pipeline.secure import Limit, Socket
 
 _MAX_BYTES = 16 * 1024 * 1024

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
 from mexcflow.errors import Banned, BannedByProxy, ConnectionLost, ProxyRefused
+from mexcflow.pipeline.address import redacted
 from mexcflow.pipeline.connect import Line
 from mexcflow.pipeline.pool import Next, Pool
-from mexcflow.pipeline.proxy import redacted
 
 logger = logging.getLogger(__name__)
 
