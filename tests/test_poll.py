@@ -222,7 +222,7 @@ def test_a_ban_is_kept_to_as_long_as_it_asks_and_told_once_and_its_end_too(rest,
         else (200, body(symbol), {})
     )
     with polling(rest, journal):
-        wait_for(lambda: len(rest.asked) >= 4)
+        wait_for(lambda: len(rest.asked) >= 5)
     times = [at for at, _ in rest.asked]
     assert 1200 <= times[1] - times[0] < 1262
     assert 1200 <= times[2] - times[1] < 1262  # the second in a row: twice ten minutes

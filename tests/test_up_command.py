@@ -196,6 +196,9 @@ def test_an_up_that_was_killed_finds_its_own_again_and_leaves_others_alone(place
     third = place.up()
     wait_for(lambda: f"eth: recording, PID {eth}" in third.out)
     assert f"recorded by PID {by_hand.process.pid} on " in third.out
+    fourth = place.up("--only", "eth")
+    wait_for(lambda: f"eth: elsewhere, PID {eth}" in fourth.out)  # the third one looks after it now
+    fourth.stop(within=30)
     assert by_hand.stop(within=30) == 0
     btc = place.pid("BTC_USDT", other_than=by_hand.process.pid)
     assert parent_of(btc) == third.process.pid

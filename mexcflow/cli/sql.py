@@ -15,14 +15,18 @@ from mexcflow.cli.interrupt import end_now, interruptible
 from mexcflow.cli.options import Config, Database, LogFormat, LogLevel, start_log
 from mexcflow.cli.result_view import print_result
 from mexcflow.config import config_folder
-from mexcflow.errors import DiskFailed, Misuse
+from mexcflow.errors import DiskFailed, Misuse, StatementRefused
 from mexcflow.ops.instances import database_to_read
 from mexcflow.ops.sql import BINARY_FORMATS, Statement, parse_statement
+from mexcflow.store.forms import MARKET
 from mexcflow.store.open import open_store
 from mexcflow.store.store import DATABASE, Store
+from mexcflow.store.translate import code_of
 
 _TERMINAL_ROWS = 1000
 _TABLE_FORMAT = "TabSeparatedWithNamesAndTypes"
+_NOT_THERE = {46, 60, 81}
+"""UNKNOWN_FUNCTION (a view with parameters reads like one), UNKNOWN_TABLE, UNKNOWN_DATABASE."""
 
 _EPILOG = """Examples:
 
@@ -91,7 +95,7 @@ def _checked_format(asked: Statement, fmt: str, output: Path | None) -> str:
 
 
 def _run(location: str, asked: Statement, fmt: str, output: Path | None) -> None:
-    with open_store(location, create=False) as store:
+    with open_store(location, create=False) as store, _setup_named():
         store.prefer_database(DATABASE)
         if not asked.answers:
             store.command(asked.text)
@@ -101,6 +105,17 @@ def _run(location: str, asked: Statement, fmt: str, output: Path | None) -> None
             _write_out(_chunks(store, asked, fmt))
         else:
             _show(store, asked)
+
+
+@contextlib.contextmanager
+def _setup_named() -> Iterator[None]:
+    """Say how to get what `mexcflow setup` makes, where a statement misses it: the folder may be older."""
+    try:
+        yield
+    except StatementRefused as error:
+        if code_of(error) in _NOT_THERE and MARKET in error.what:
+            error.hint = "`mexcflow setup` makes the tables and views of market_data that are missing"
+        raise
 
 
 def _chunks(store: Store, asked: Statement, fmt: str) -> Iterator[bytes]:

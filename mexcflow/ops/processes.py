@@ -4,10 +4,12 @@ Each child is in a process group of its own, so that a terminal's Ctrl-C does no
 through a pipe that it never waits for: lines are dropped rather than a recording held up.
 """
 
+import contextlib
 import errno
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -154,21 +156,24 @@ class Adopted:
         self._found = found
         self._code: int | None = None
         self.complaint = ""
-        # from here on the PID cannot come to mean another process without our noticing
-        self._descriptor = os.pidfd_open(pid)
-        try:
+        with contextlib.ExitStack() as failing:
+            # one `up` alone looks after it: the kernel gives a name once, and takes it back at the end
+            self._claim = failing.enter_context(socket.socket(socket.AF_UNIX))
+            self._claim.bind(f"\0mexcflow looks after PID {pid}")
+            # from here on the PID cannot come to mean another process without our noticing
+            self._descriptor = os.pidfd_open(pid)
+            failing.callback(os.close, self._descriptor)
             signal.pidfd_send_signal(self._descriptor, 0)  # may we?
             if not found.is_there():
                 raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-        except OSError:
-            os.close(self._descriptor)
-            raise
+            failing.pop_all()
 
     def poll(self) -> int | None:
         """See `Process`."""
         if self._descriptor >= 0 and _is_readable(self._descriptor):
             os.close(self._descriptor)
             self._descriptor = -1
+            self._claim.close()
             killed = (128 + signal.SIGKILL, "ended without notice (killed?)")
             self._code, self.complaint = self._found.how_it_ended() or killed
         return self._code

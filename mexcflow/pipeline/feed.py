@@ -32,8 +32,7 @@ from mexcflow.pipeline.typed_table import TypedTables
 from mexcflow.pipeline.typed_witness import TypedWitness
 from mexcflow.pipeline.witness import Witness
 from mexcflow.store import Store
-
-MARKET = "market_data"
+from mexcflow.store.forms import MARKET
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mexcflow.metrics import Backlog, Metrics, Snapshot
 from mexcflow.model import Wanted
 from mexcflow.pipeline.address import redacted
 from mexcflow.pipeline.check import check_instance
-from mexcflow.pipeline.feed import MARKET, Feed, Maker
+from mexcflow.pipeline.feed import Feed, Maker
 from mexcflow.pipeline.hold import Hold
 from mexcflow.pipeline.leftover import Leftovers
 from mexcflow.pipeline.parts import Database, Settings, open_database, refuse_second
@@ -29,6 +29,7 @@ from mexcflow.pipeline.publish import Publisher
 from mexcflow.pipeline.receive import STOPPED
 from mexcflow.pipeline.reference import Reference
 from mexcflow.store import Store
+from mexcflow.store.forms import MARKET
 
 __all__ = ["Recorder", "Settings"]
 

@@ -18,14 +18,13 @@ from mexcflow.journal import BatchRecord, Journal, Taken
 from mexcflow.pipeline.blocks import Blocks
 from mexcflow.store import Store
 from mexcflow.store.coverage import Interval, write_intervals
+from mexcflow.store.forms import MARKET
 from mexcflow.store.market import check_market, ensure_market, holds_row
 from mexcflow.store.tokens import check_tokens, once
 
 logger = logging.getLogger(__name__)
 
 _NOT_COUNTED = -1
-_MARKET = "market_data"
-"""What a batch's record names as its table: it is several."""
 
 
 class TypedTables:
@@ -70,7 +69,7 @@ class TypedTables:
         again = batch is not None
         if batch is None and rows:
             batch = self.in_doubt = self._journal.begin(
-                taken, table=_MARKET, uuid="", rows_before=_NOT_COUNTED, rows=len(rows)
+                taken, table=MARKET, uuid="", rows_before=_NOT_COUNTED, rows=len(rows)
             )
         elapsed_ms = None
         if batch is not None and rows:
