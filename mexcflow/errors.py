@@ -105,6 +105,10 @@ class StoreUnavailable(Transient):
     exit_code = 69
 
 
+class OwnerGone(StoreUnavailable):
+    """The process that owned the data folder has ended: another one is found, or we own it."""
+
+
 class ExchangeUnavailable(Transient):
     """The exchange does not answer a command that asks it something; a recording would try again."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mexcflow.errors import DiskFailed, ForeignRows, StatementRefused, StoreUnavailable
+from mexcflow.errors import DiskFailed, ForeignRows, OwnerGone, StatementRefused, StoreUnavailable
 from mexcflow.exchanges.mexc import Mexc
 from mexcflow.model import Frame
 from mexcflow.pipeline import disk, table
@@ -129,6 +129,17 @@ def test_a_database_that_comes_back_gets_every_row_once_and_in_order(inserting):
     assert one.total.errors == 4
     assert one.total.rows == one.total.messages["deal"] == 60
     assert store.tries[:5] == [store.tries[0]] * 5  # the same batch, unchanged
+
+
+@pytest.mark.parametrize(("times", "errors"), [(1, 0), (3, 2)])
+def test_a_data_folder_that_changes_hands_is_no_error_unless_it_takes_more_than_one_attempt(
+    inserting, caplog, times, errors
+):
+    one = inserting(faults=[("before", OwnerGone("gone"))] * times, flush_interval_s=0.05)
+    one.send(deal(1))
+    wait_for(lambda: one.store.prices == [1])
+    assert one.total.errors == errors
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == errors
 
 
 def test_nothing_counts_as_appended_before_the_table_has_it(inserting):

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
-from clickhouse_connect.driver.exceptions import DatabaseError
+from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
-from mexcflow.errors import DiskFailed, MexcflowError, StatementRefused, StoreUnavailable
+from mexcflow.errors import DiskFailed, MexcflowError, OwnerGone, StatementRefused, StoreUnavailable
 from mexcflow.store import Store, ensure_table, insert_running, open_store, table_state
 from mexcflow.store.patience import Patience, hurried
 from mexcflow.store.server import open_server
@@ -234,6 +234,14 @@ def sorted_by(code: int, *, server: bool) -> type[MexcflowError]:
         raise DatabaseError(f"Code: {code}. DB::Exception: What it says. (ITS_NAME)", code=code)
     assert f"Code: {code}." in caught.value.what
     return type(caught.value)
+
+
+@pytest.mark.parametrize("cause", [ConnectionRefusedError, ConnectionResetError, TimeoutError])
+def test_an_owner_that_has_gone_is_told_from_a_server_that_is_away(cause):
+    for server in (False, True):
+        with pytest.raises(StoreUnavailable) as caught, translated("insert into btc", server=server):
+            raise OperationalError("wrapped") from cause("what it says")
+        assert (type(caught.value) is OwnerGone) == (not server and cause is not TimeoutError)
 
 
 @pytest.mark.parametrize("code", TRANSIENT)

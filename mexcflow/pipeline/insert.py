@@ -22,7 +22,7 @@ from tenacity import (
 )
 
 from mexcflow.clock import SYSTEM_CLOCK, Clock
-from mexcflow.errors import Transient
+from mexcflow.errors import OwnerGone, Transient
 from mexcflow.journal import Journal, Taken
 from mexcflow.metrics import Metrics, Tally
 from mexcflow.pipeline.disk import check_free
@@ -191,8 +191,11 @@ class Inserter:
 
     def _retrying(self, doing: str) -> Retrying:
         def report(state: RetryCallState) -> None:
-            self._metrics.error()
             error = state.outcome.exception() if state.outcome else None
+            if state.attempt_number == 1 and isinstance(error, OwnerGone):
+                logger.info("%s", error)  # owners come and go: nothing is wrong unless it stays so
+                return
+            self._metrics.error()
             logger.warning("%s failed, attempt %d: %s", doing, state.attempt_number, error)
 
         return Retrying(

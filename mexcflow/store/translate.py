@@ -15,7 +15,7 @@ import re
 import ssl
 from collections.abc import Iterator
 
-from mexcflow.errors import DiskFailed, MexcflowError, StatementRefused, StoreUnavailable
+from mexcflow.errors import DiskFailed, MexcflowError, OwnerGone, StatementRefused, StoreUnavailable
 
 _TRANSIENT_CODES = frozenset({
     95, 96, 198, 209, 210, 279, 1018,  # sockets, DNS, all connection tries failed, a peer is gone
@@ -98,7 +98,10 @@ def _sorted(error: Exception, doing: str, *, server: bool, remote: bool) -> Mexc
         # an answer without ClickHouse's code comes from something in between, e.g. a proxy's 502
         return _by_status(int(status[1]), f"{said}{one_line(str(error))}")
     if isinstance(error, (OperationalError, HTTPError, ConnectionError, TimeoutError)):
-        return _away(_innermost(error), said, "Is the server up?" if server else _OWNER_HINT)
+        cause = _innermost(error)
+        if not server and isinstance(cause, ConnectionError):
+            return OwnerGone(f"{said}{one_line(str(cause)) or type(cause).__name__}", hint=_OWNER_HINT)
+        return _away(cause, said, "Is the server up?" if server else _OWNER_HINT)
     if isinstance(error, Error):
         return StoreUnavailable(f"{said}{one_line(str(error))}", hint="Is it ClickHouse's HTTP port?")
     return None
