@@ -79,7 +79,8 @@ def read_all(folder: Path) -> Found:
         if record.kind in CONTROLS:
             found.connected = record.kind is Kind.CONNECTED
         elif record.kind is Kind.BATCH:
-            found.pending = content
+            # a batch begins where all before it is acknowledged, also when the record that says so is damaged
+            found.pending, found.end = content, Position(*content["start"])
         elif record.kind is Kind.ACKNOWLEDGED:
             found.end, found.state, found.pending = Position(*content["end"]), content["state"], None
     return found
@@ -252,6 +253,8 @@ class JournalAgainstAList(RuleBasedStateMachine):
         self.taken = self.pending = None
         self.acknowledged = self.index_of(start)
         self.must_be_set_aside |= {one for one in self.damaged if one >= start}
+        if self.damaged:  # what is counted again may not be found again
+            self.exact = False
         assert not self.journal.rewind("another table", rows)
 
     def kept_batch(self, rows: int) -> tuple[Position, dict[str, Any]] | None:

@@ -70,7 +70,7 @@ def test_an_owner_that_is_killed_is_followed_by_a_guest_and_nothing_is_lost(data
         first.insert("a")
         second.insert("b")
         first.kill()
-        with pytest.raises(Failed, match="StoreUnavailable"):
+        with pytest.raises(Failed, match="OwnerGone"):
             second.insert("c")
         second.insert("c")
         once_more(third, "d")

@@ -15,7 +15,7 @@ from tests.kill.players import Instance
 from tests.kill.round import stored
 
 _SHOWN = 3
-_TRANSIENT = {"StoreUnavailable"}
+_TRANSIENT = {"StoreUnavailable", "OwnerGone"}
 
 
 @dataclass
