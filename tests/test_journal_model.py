@@ -3,8 +3,9 @@
 The model is a list of what was appended, and how much of it is acknowledged. A crash is a copy of the folder
 as it is at that moment, with a torn tail of any length; damage is any byte of any record.
 
-It plays the same 40 plays each time, so that a change alone can make it fail. JOURNAL_PLAYS=1000, with --timeout 0, plays as
-many others; what that finds has so far been what the list did not know of a journal damaged several times.
+It plays the same 40 plays each time, so that a change alone can make it fail. JOURNAL_PLAYS=1000, with
+--timeout 0, plays as many others; what that has found is what the list did not know of a journal that is
+damaged several times.
 """
 
 import logging
